@@ -1,0 +1,134 @@
+"""`extmem demo`: the main path in order, on Python's own manual.
+
+Knows: the public API, and tells its story. Does not know: how any of it works.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from extmem.cli import output
+from extmem.cli.demo_page import page
+from extmem.cli.manual import Manual, read_manual
+from extmem.cli.model import TrainingBar, show_evaluation, show_generation, token_json
+from extmem.cli.records import JsonOption
+from extmem.memory import Memory
+
+if TYPE_CHECKING:
+    from extmem.lm.generate import Generation
+    from extmem.lm.model import LanguageModel
+
+PROMPT = "The with statement"
+FACT = ("treasure", "The treasure of this demo lies under the tamarind tree.")
+QUESTION = "The treasure of this demo lies under the"
+
+
+def demo(
+    page_to: Annotated[str, typer.Option("--page", help="Where the page is written.")] = "demo.html",
+    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, memorize, measure, write, cite and forget, on Python's own manual. About two minutes."""
+    from extmem.lm.model import LanguageModel
+
+    began = time.perf_counter()
+    say = (lambda message="": None) if as_json else output.say
+    manual = read_manual()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        _write_corpus(folder, manual)
+        say(f"[bold]1  Train[/bold] on {len(manual.docstrings):,} docstrings of Python's library")
+        with TrainingBar(as_json) as bar:
+            model = LanguageModel.train(folder / "docstrings.jsonl", folder / "model", epochs=epochs, progress=bar.show)
+        say(f"   {model.summary()['parameters']:,} parameters, {time.perf_counter() - began:.0f} s")
+
+        say(f"\n[bold]2  Memorize[/bold] {len(manual.memorize)} topics of the manual: no training")
+        started = time.perf_counter()
+        memory = Memory(folder / "manual.mem")
+        added = model.memorize(memory, manual.memorize)
+        model.fit(memory, folder / "fit.txt")
+        say(f"   {added.entries:,} entries, {time.perf_counter() - started:.0f} s")
+
+        say("\n[bold]3  Write[/bold], with citations: green words came from the memory")
+        written = model.generate(PROMPT, memory, max_tokens=40)
+        if not as_json:
+            show_generation(PROMPT, written.tokens)
+
+        say("\n[bold]4  Store a fact[/bold], see the answer change; [bold]forget[/bold] it, see it gone")
+        answers = _store_and_forget(model, memory)
+        for when, answer in answers.items():
+            say(f"   {when:>9}: {QUESTION} [bold]{' '.join(token.text for token in answer.tokens)}[/bold]")
+        same = answers["before"].tokens == answers["forgotten"].tokens
+        say(f"   as if it had never been stored: {'yes, to the last bit' if same else 'NO'}")
+
+        say("\n[bold]5  Measure[/bold] on topics that neither model nor memory has seen")
+        result = model.evaluate(folder / "measured.txt", memory)
+        names = {"model": "model alone", "cache": "+ cache", "datastore": "+ datastore", "memory": "+ both"}
+        chart = [(name, float(result.perplexity[row] or 0)) for row, name in names.items()]
+        about = (
+            f"Trained on the docstrings of Python's library ({model.summary()['parameters']:,} parameters), "
+            f"then given {len(manual.memorize)} topics of the manual as a memory, without training."
+        )
+        texts = [("Written with the memory", PROMPT, written.tokens)]
+        texts += [(f"The fact, {when}", QUESTION, answer.tokens) for when, answer in answers.items()]
+        known = {**manual.memorize, FACT[0]: FACT[1]}
+        Path(page_to).write_text(page(chart, texts, known, about), encoding="utf-8")
+        memory.close()
+    seconds = time.perf_counter() - began
+    if as_json:
+        output.as_json(_report(result.to_json(), seconds, written, answers, same, page_to))
+        return
+    say(f"\n   the page with every citation: {page_to}")
+    say(f"   {seconds:.0f} s in all\n")
+    show_evaluation("Perplexity of unseen topics of the manual", result)
+
+
+def _write_corpus(folder: Path, manual: Manual) -> None:
+    import json
+
+    lines = (json.dumps({"text": text}) for text in manual.docstrings)
+    (folder / "docstrings.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "fit.txt").write_text(manual.fit, encoding="utf-8")
+    (folder / "measured.txt").write_text(manual.measured, encoding="utf-8")
+
+
+def _store_and_forget(model: LanguageModel, memory: Memory) -> dict[str, Generation]:
+    """The same question before the fact is stored, with it, and after it is forgotten."""
+
+    def answer() -> Generation:
+        return model.generate(QUESTION, memory, max_tokens=3, allow_unknown=True)
+
+    answers = {"before": answer()}
+    model.memorize(memory, dict([FACT]))
+    answers["stored"] = answer()
+    memory.forget(FACT[0])
+    answers["forgotten"] = answer()
+    return answers
+
+
+def _report(
+    measured: dict[str, Any],
+    seconds: float,
+    written: Generation,
+    answers: dict[str, Generation],
+    same: bool,
+    page_to: str,
+) -> dict[str, Any]:
+    return {
+        "perplexity": measured["perplexity"],
+        "bits_per_character": measured["bits_per_character"],
+        "reduction_percent": measured["reduction_percent"],
+        "seconds": round(seconds, 1),
+        "generated": {"text": written.text, "tokens": [token_json(token) for token in written.tokens]},
+        "fact": {when: answer.text for when, answer in answers.items()},
+        "forgotten_equals_never_stored": same,
+        "page": page_to,
+    }
+
+
+COMMANDS = (demo,)

@@ -1,0 +1,209 @@
+"""train, memorize, evaluate, generate. Knows: LanguageModel, Memory. Does not know: how they work.
+
+torch is loaded inside the commands, so that `extmem --help` and the records' commands start at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from extmem.cli import output
+from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, opened
+
+if TYPE_CHECKING:
+    from extmem.lm.evaluate import Evaluation
+    from extmem.lm.generate import GeneratedToken
+    from extmem.lm.train import Progress
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Whole = Annotated[int, typer.Option(min=1)]
+
+
+def train(
+    corpus: Annotated[str, typer.Argument(help="A text file, or a folder; train.* and valid.* in it are used so.")],
+    out: Annotated[str, typer.Option(help="The folder the model goes to.")],
+    tokenizer: Annotated[str, typer.Option(help="auto, words, whitespace, characters or bpe.")] = "auto",
+    vocabulary: Annotated[int | None, typer.Option(min=3, help="Words; at most 10000 if not given.")] = None,
+    embedding: Whole = 128,
+    units: Whole = 128,
+    layers: Whole = 1,
+    gates: Annotated[str, typer.Option(help="cell or input: what the output gate reads.")] = "cell",
+    memory_layer: Annotated[bool, typer.Option(help="With ExternalMemoryLayer.")] = True,
+    slots: Annotated[int, typer.Option(min=0)] = 32,
+    capacity: Annotated[int, typer.Option(min=0)] = 100,
+    dropout: float = 0.25,
+    epochs: Whole = 14,
+    batch: Whole = 20,
+    sequence_length: Whole = 100,
+    learning_rate: float = 3e-3,
+    clip: float = 1.0,
+    patience: Whole = 4,
+    seed: int = 0,
+    device: DeviceOption = "auto",
+    log: Annotated[str | None, typer.Option(help="A folder for TensorBoard.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A folder for a PyTorch profiler trace.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a language model. Interrupted, the same command goes on where it was."""
+    from extmem.lm.model import LanguageModel
+
+    with TrainingBar(as_json) as bar:
+        model = LanguageModel.train(
+            corpus, out, tokenizer=tokenizer, vocabulary=vocabulary, device=device, progress=bar.show,
+            log=log, profile=profile, embedding=embedding, units=units, layers=layers, gates=gates,
+            memory_layer=memory_layer, slots=slots, capacity=capacity, dropout=dropout, epochs=epochs,
+            batch=batch, sequence_length=sequence_length, learning_rate=learning_rate, clip=clip,
+            patience=patience, seed=seed,
+        )  # fmt: skip
+    summary = model.summary()
+    if as_json:
+        output.as_json(summary)
+    else:
+        output.raw(
+            f"{out}: {summary['parameters']:,} parameters, validation perplexity "
+            f"{summary['validation_perplexity']:.1f}, model {summary['fingerprint']}"
+        )
+
+
+def memorize(
+    model: Annotated[str, typer.Argument(help="A model's folder.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files or folders to remember.")],
+    memory: MemoryOption = DEFAULT,
+    fit: Annotated[str | None, typer.Option(help="A held-out text to fit λ and β on.")] = None,
+    namespace: NamespaceOption = "",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Remember documents: a record each, and a datastore entry per token. No training."""
+    from extmem.lm.model import LanguageModel
+
+    loaded, store = LanguageModel.load(model, device), opened(memory, namespace)
+    with output.Bar("memorizing", as_json) as bar:
+        added = loaded.memorize(store, files, lambda done, key: bar.update(done, None, f"{done:,} entries  {key}"))
+    if fit is not None:
+        loaded.fit(store, fit)
+    if as_json:
+        output.as_json({"documents": added.documents, "entries": added.entries, "memory": memory})
+    else:
+        output.raw(f"{memory}: {added.documents:,} documents, {added.entries:,} entries added")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's folder.")],
+    file: Annotated[str, typer.Argument(help="A text that neither model nor memory has seen.")],
+    memory: Annotated[str | None, typer.Option("--memory", envvar="EXTMEM_MEMORY", help="The memory's folder.")] = None,
+    namespace: NamespaceOption = "",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Perplexity of FILE: model alone, with cache, with datastore, with both."""
+    from extmem.lm.model import LanguageModel
+
+    store = opened(memory, namespace) if memory is not None else None
+    result = LanguageModel.load(model, device).evaluate(file, store)
+    if as_json:
+        output.as_json(result.to_json())
+        return
+    show_evaluation(f"{Path(file).name}: {result.tokens:,} tokens", result)
+    if memory is not None and result.perplexity["datastore"] is None:
+        output.note(f"nothing is memorized in {memory}: extmem memorize {model} FILE --memory {memory}")
+
+
+def generate(
+    model: Annotated[str, typer.Argument(help="A model's folder.")],
+    prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
+    memory: Annotated[str | None, typer.Option("--memory", envvar="EXTMEM_MEMORY", help="The memory's folder.")] = None,
+    namespace: NamespaceOption = "",
+    max_tokens: Whole = 60,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest word.")] = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    beams: Whole = 1,
+    repetition: Annotated[float, typer.Option(help="Divides the probability of recent words.")] = 1.2,
+    seed: int = 0,
+    allow_unknown: Annotated[bool, typer.Option(help="Accept words nobody knows in the prompt.")] = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Write on from PROMPT; words that came from the memory are coloured, their sources listed."""
+    from extmem.lm.model import LanguageModel
+
+    store = opened(memory, namespace) if memory is not None else None
+    loaded = LanguageModel.load(model, device)
+    text = loaded.generate(
+        prompt, store, allow_unknown=allow_unknown, max_tokens=max_tokens, temperature=temperature,
+        top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
+    )  # fmt: skip
+    if as_json:
+        output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})
+        return
+    show_generation(prompt, text.tokens)
+
+
+class TrainingBar(output.Bar):
+    """A bar for the epoch, and a line for each epoch done."""
+
+    def __init__(self, quiet: bool) -> None:
+        super().__init__("training", quiet)
+
+    def show(self, at: Progress) -> None:
+        """Takes what `train` reports."""
+        if at.validation is not None:
+            self.line(
+                f"epoch {at.epoch}/{at.epochs}  validation perplexity {at.validation:.1f}  "
+                f"{at.tokens_per_second:,.0f} tokens/s"
+            )
+        else:
+            done = (at.epoch - 1) * at.total + at.done
+            self.update(done, at.epochs * at.total, f"epoch {at.epoch}  {at.tokens_per_second:,.0f} tokens/s")
+
+
+def show_evaluation(title: str, result: Evaluation) -> None:
+    """The table of an evaluation."""
+    names = {"model": "model alone", "cache": "+ cache", "datastore": "+ datastore", "memory": "+ both"}
+    rows = [
+        (
+            name,
+            f"{result.perplexity[row]:.1f}",
+            f"{result.bits_per_character[row]:.3f}",
+            f"{-(result.reduction_percent[row] or 0):+.1f} %" if row != "model" else "",
+            f"{result.seconds[row]:.1f} s",
+        )
+        for row, name in names.items()
+        if result.perplexity[row] is not None and (row != "memory" or result.perplexity["datastore"] is not None)
+    ]
+    output.table(title, ("", "perplexity", "bits/character", "change", "time"), rows)
+
+
+def show_generation(prompt: str, tokens: tuple[GeneratedToken, ...]) -> None:
+    """The text, coloured by what the memory gave of each word, then the places it cites."""
+    from rich.markup import escape
+
+    shown = [escape(prompt)]
+    places: dict[str, float] = {}
+    for token in tokens:
+        style = "bold green" if token.memory_share > 0.66 else "yellow" if token.memory_share > 0.33 else ""
+        shown.append(f"[{style}]{escape(token.text)}[/]" if style else escape(token.text))
+        for citation in token.citations:
+            places[citation.key] = places.get(citation.key, 0.0) + citation.weight
+    output.say(" ".join(shown))
+    for key, weight in sorted(places.items(), key=lambda place: -place[1])[:5]:
+        output.say(f"  [dim]{weight / max(1, len(tokens)):6.1%}  {escape(key)}[/dim]")
+
+
+def token_json(token: GeneratedToken) -> dict[str, Any]:
+    """One token, for machines."""
+    cited = [{"key": c.key, "start": c.start, "end": c.end, "weight": c.weight} for c in token.citations]
+    return {
+        "text": token.text,
+        "probability": token.probability,
+        "memory_share": token.memory_share,
+        "cache_share": token.cache_share,
+        "citations": cited,
+    }
+
+
+COMMANDS = (train, memorize, evaluate, generate)

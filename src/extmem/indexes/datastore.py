@@ -1,0 +1,303 @@
+"""Datastore: hidden state -> the token that came next, the record it came from and where in it.
+
+Knows: vectors, token numbers, record ids, and the records whose ledger its files are entered in.
+Does not know: words, models (a model is a fingerprint here), how a reading is mixed.
+
+Entries lie in segments: files of arrays that are written once and never changed. A segment counts
+only if the records' ledger names it, and the ledger changes in the records' own transaction: so a
+record and its entries come and go together, whenever the process is killed. To forget is to write
+the segments that hold the record again without it; the order of all other entries stays, so every
+answer is, bit for bit, what it would have been had the record never been stored.
+
+Up to EXACT_LIMIT entries are searched exactly. Beyond it, by an inverted file whose cells come
+with the model, not from the entries: no entry leaves a trace in how the others are found.
+Shapes: N entries, Q queries, K neighbours, D key width.
+"""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from extmem.durable import write_durably
+from extmem.errors import InvalidInput, MemoryFormatError
+from extmem.indexes.base import Index
+from extmem.reading import Reading, Span
+from extmem.records.base import Record, Records
+
+FORMAT = 1
+EXACT_LIMIT = 200_000
+SEGMENT_MINIMUM = 16_384  # a smaller segment at the end is merged with what comes next
+PROBES = 32  # cells of the inverted file that one query scans
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What one record adds: keys (N, D) float, tokens (N,) and spans (N, 2) in characters."""
+
+    record_id: int
+    keys: NDArray[np.floating]
+    tokens: NDArray[np.integer]
+    spans: NDArray[np.integer]
+
+
+class Datastore(Index):
+    """The entries of one model over the records of one namespace."""
+
+    def __init__(
+        self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None
+    ) -> None:
+        self.records, self.fingerprint, self.dim, self.cells = records, fingerprint, dim, cells
+        self._kind = f"segments:{fingerprint}"
+        self._folder = records.folder / "datastores" / fingerprint if records.folder else None
+        self._segments: dict[str, Arrays] = {}
+        self._joined_from: list[str] = []
+        self._swept = False  # a process killed between commit and sweep may have left files
+        self._arrays = self._nothing()
+        self._index: faiss.Index | None = None
+        self._seen: object = None
+
+    def __len__(self) -> int:
+        return len(self._load()["tokens"])
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """The token each entry was followed by, (N,)."""
+        return self._load()["tokens"]
+
+    def use_cells(self, cells: NDArray[np.float32]) -> None:
+        """Takes the model's cells, when a datastore that was opened without the model meets it."""
+        if self.cells is None:
+            self.cells, self._index = cells, None
+
+    def holds(self, record_id: int) -> bool:
+        """Whether this record has entries here."""
+        return bool((self._load()["records"] == record_id).any())
+
+    def cite(self, entry: int) -> tuple[int, Span]:
+        """The record id and the span of characters that an entry came from."""
+        arrays = self._load()
+        start, end = arrays["spans"][entry]
+        return int(arrays["records"][entry]), Span(int(start), int(end))
+
+    def search(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The K entries nearest to each query, nearest first: entries and squared L2 distances,
+        (Q, K) each; -1 and inf where there are fewer than K. Raises InvalidInput for queries of
+        another width or with NaN."""
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise InvalidInput(f"queries of shape {queries.shape}: give (queries, {self.dim}).", queries.shape)
+        if not np.isfinite(queries).all():
+            raise InvalidInput("a query holds NaN or Inf: check the model that made it.")
+        index = self._ready()
+        found = min(k, index.ntotal)
+        entries = np.full((len(queries), k), -1, dtype=np.int64)
+        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+        if found and len(queries):
+            near, which = index.search(np.ascontiguousarray(queries, dtype=np.float32), found)
+            entries[:, :found], distances[:, :found] = which, np.where(which < 0, np.inf, near)
+        return entries, distances
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> Reading:
+        """`search`, with the vectors found; satisfies `extmem.reading.Nearest`."""
+        k = min(k, len(self))
+        entries, distances = self.search(queries, k)
+        return Reading(entries, distances, self._load()["keys"][entries].astype(np.float32))
+
+    def append(self, entries: Sequence[Entries]) -> None:
+        """Adds entries; call it inside the records' transaction, with the records they belong to."""
+        added = [self._checked(part) for part in entries if len(part.tokens)]
+        if not added:
+            return
+        ledger = self.records.ledger(self._kind)
+        last = next(reversed(ledger), None)
+        if last is not None and ledger[last]["entries"] < SEGMENT_MINIMUM:
+            added.insert(0, self._read(last, ledger[last]))
+            self.records.ledger_remove(self._kind, last)
+        self.records.ledger_put("datastore", self.fingerprint, {"dim": self.dim, "format": FORMAT})
+        self._write(_joined(added))
+
+    def add(self, record: Record) -> None:
+        """Nothing: entries come from a model (`append`)."""
+
+    def discard(self, record_ids: Collection[int]) -> None:
+        """Drops every entry of these records; call it inside the records' transaction."""
+        ledger = self.records.ledger(self._kind)
+        doomed = np.fromiter(record_ids, dtype=np.int64)
+        loaded = {name: self._read(name, note) for name, note in ledger.items()}
+        hit = [name for name, arrays in loaded.items() if np.isin(arrays["records"], doomed).any()]
+        if not hit:
+            return
+        # Segments keep their order in the ledger, so all from the first one hit are entered anew.
+        first = list(ledger).index(hit[0])
+        self._swept = False
+        for name in list(ledger)[first:]:
+            self.records.ledger_remove(self._kind, name)
+            if name in hit:
+                kept = ~np.isin(loaded[name]["records"], doomed)
+                if kept.any():
+                    self._write({part: array[kept] for part, array in loaded[name].items()})
+            else:
+                self.records.ledger_put(self._kind, name, ledger[name])
+
+    def clear(self) -> None:
+        """Drops every entry; call it inside the records' transaction."""
+        self._swept = False
+        for name in self.records.ledger(self._kind):
+            self.records.ledger_remove(self._kind, name)
+
+    def sweep(self) -> None:
+        """Deletes the files that the ledger does not name; call it after a transaction that changed
+        entries. Writers make files only while they hold the records' write lock, and so does this."""
+        if self._folder is None or self._swept or not self._folder.exists():
+            return
+        with self.records.transaction():
+            named = self.records.ledger(self._kind)
+            for path in self._folder.iterdir():
+                if path.name not in named:
+                    path.unlink(missing_ok=True)
+        self._swept = True
+
+    def verify(self) -> list[str]:
+        """What is wrong: a segment missing or damaged, entries of a record that is not there."""
+        wrong: list[str] = []
+        for name, note in self.records.ledger(self._kind).items():
+            try:
+                arrays = self._read(name, note, fresh=True)
+            except MemoryFormatError as error:
+                wrong.append(str(error))
+                continue
+            for record_id in np.unique(arrays["records"]):
+                if self.records.by_id(int(record_id)) is None:
+                    wrong.append(f"datastore {self.fingerprint}: entries of record {record_id}, which is gone")
+        return wrong
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for people: entries, bytes, and how they are searched."""
+        arrays, cells = self._load(), 0 if self.cells is None else len(self.cells)
+        return {
+            "fingerprint": self.fingerprint,
+            "entries": len(arrays["tokens"]),
+            "dim": self.dim,
+            "bytes": int(sum(array.nbytes for array in arrays.values())),
+            "search": "exact" if self._exact() else f"inverted file, {PROBES} of {cells} cells",
+        }
+
+    def _nothing(self) -> Arrays:
+        return {
+            "keys": np.empty((0, self.dim), np.float16),
+            "tokens": np.empty(0, np.int32),
+            "records": np.empty(0, np.int64),
+            "spans": np.empty((0, 2), np.int32),
+        }
+
+    def _checked(self, part: Entries) -> Arrays:
+        count = len(part.tokens)
+        if part.keys.shape != (count, self.dim) or part.spans.shape != (count, 2):
+            raise InvalidInput(
+                f"keys {part.keys.shape} and spans {part.spans.shape} for {count} tokens: "
+                f"give ({count}, {self.dim}) and ({count}, 2)."
+            )
+        if not np.isfinite(part.keys).all():
+            raise InvalidInput("a key holds NaN or Inf: check the model that made it.")
+        return {
+            "keys": part.keys.astype(np.float16),
+            "tokens": part.tokens.astype(np.int32),
+            "records": np.full(count, part.record_id, np.int64),
+            "spans": part.spans.astype(np.int32),
+        }
+
+    def _write(self, arrays: Arrays) -> None:
+        name = f"{uuid.uuid4().hex}.safetensors"
+        note: dict[str, Any] = {"entries": len(arrays["tokens"])}
+        self._swept = False
+        if self._folder is None:
+            note["arrays"] = arrays
+        else:
+            content = save(arrays, {"format": str(FORMAT), "fingerprint": self.fingerprint})
+            note["crc32"] = zlib.crc32(content)
+            write_durably(self._folder / name, content)
+            self._segments[name] = arrays
+        self.records.ledger_put(self._kind, name, note)
+
+    def _read(self, name: str, note: dict[str, Any], fresh: bool = False) -> Arrays:
+        if "arrays" in note:
+            held: Arrays = note["arrays"]
+            return held
+        if fresh or name not in self._segments:
+            assert self._folder is not None
+            self._segments[name] = _read_segment(self._folder / name, note["crc32"])
+        return self._segments[name]
+
+    def _load(self) -> Arrays:
+        """The entries as the ledger has them now, whoever wrote them."""
+        seen = self.records.generation()
+        if seen != self._seen:
+            ledger = self.records.ledger(self._kind)
+            if list(ledger) != self._joined_from:
+                try:
+                    parts = [self._read(name, note) for name, note in ledger.items()]
+                except MemoryFormatError:
+                    if self.records.ledger(self._kind) == ledger:
+                        raise
+                    return self._load()  # another process has just written it anew
+                self._segments = dict(zip(ledger, parts, strict=True))
+                self._arrays = _joined([self._nothing(), *parts])
+                self._joined_from, self._index = list(ledger), None
+            self._seen = seen
+        return self._arrays
+
+    def _exact(self) -> bool:
+        return self.cells is None or len(self._arrays["tokens"]) <= EXACT_LIMIT
+
+    def _ready(self) -> faiss.Index:
+        keys = self._load()["keys"]
+        if self._index is None:
+            if self._exact():
+                index = faiss.IndexFlatL2(self.dim)
+            else:
+                assert self.cells is not None
+                cells = faiss.IndexFlatL2(self.dim)
+                cells.add(np.ascontiguousarray(self.cells, dtype=np.float32))
+                index = faiss.IndexIVFScalarQuantizer(
+                    cells, self.dim, cells.ntotal, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
+                )
+                index.own_fields, index.is_trained = False, True
+                index.quantizer_kept = cells  # Python must not free it while the index lives
+                index.nprobe = min(PROBES, cells.ntotal)
+            for start in range(0, len(keys), 65_536):
+                index.add(keys[start : start + 65_536].astype(np.float32))
+            self._index = index
+        return self._index
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _read_segment(path: Path, crc32: int) -> Arrays:
+    cure = "memorize its documents again, or restore the file"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MemoryFormatError(f"{path} is missing: {cure}.", path) from error
+    if zlib.crc32(content) != crc32:
+        raise MemoryFormatError(f"{path} is damaged (its checksum differs): {cure}.", path)
+    try:
+        arrays: Arrays = load(content)
+    except SafetensorError as error:
+        raise MemoryFormatError(f"{path} is not a segment of a datastore ({error}): {cure}.", path) from error
+    return arrays

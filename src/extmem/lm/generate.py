@@ -1,0 +1,283 @@
+"""Generation with a memory: every token says what gave it its probability.
+
+Knows: a model, a memory, ways to choose the next token. Does not know: how text is shown.
+
+The distribution is the mixture of `nn/mixture.py`: the network, a cache of what was read and written
+in this text, and the datastore. Of the token chosen, `memory_share` is the part of its probability
+that came from a memory, and `citations` say which records and where. A word that the model has no
+number for is written from the record it is cited from.
+Shapes: V vocabulary, K neighbours, D width of a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extmem.errors import InvalidInput
+from extmem.indexes.datastore import Datastore
+from extmem.lm.network import NetworkState
+from extmem.memory import Memory
+from extmem.nn.mixture import Mixture, neighbour_weights
+from extmem.reading import Citation
+from extmem.text.normalise import normalise
+
+if TYPE_CHECKING:
+    from extmem.lm.model import LanguageModel
+
+CITED = 3  # places a token cites at most, the weightiest first
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 take all words;
+    beams > 1 searches for the likeliest text instead of sampling; `repetition` divides the
+    probability of words of the last 64 tokens (1 leaves them), and no three words repeat while
+    `no_repeat` is 3 (0 allows it)."""
+
+    max_tokens: int = 60
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    beams: int = 1
+    repetition: float = 1.2
+    no_repeat: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.beams < 1:
+            raise InvalidInput("max_tokens and beams: give at least 1.")
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.repetition < 1:
+            raise InvalidInput(
+                "give temperature >= 0, top_k >= 0, 0 < top_p <= 1 and repetition >= 1 "
+                f"(got {self.temperature}, {self.top_k}, {self.top_p}, {self.repetition})."
+            )
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One token: its text, its probability in the mixture, and where that came from.
+
+    `memory_share` is what cache and datastore gave of it (0 to 1), `cache_share` the cache's part; the
+    weights of all that the datastore gave sum to memory_share - cache_share, of which `citations`
+    are the three weightiest places.
+    """
+
+    text: str
+    probability: float
+    memory_share: float
+    cache_share: float
+    citations: tuple[Citation, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generated text; `str()` of it is prompt and continuation."""
+
+    prompt: str
+    tokens: tuple[GeneratedToken, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is known of the next token: the mixed distribution and its parts."""
+
+    p_V: Tensor
+    cache_V: Tensor
+    near_V: Tensor
+    entries_K: np.ndarray
+    tokens_K: Tensor
+    weights_K: Tensor
+
+
+@dataclass
+class _Hypothesis:
+    """A text so far: what the next step reads, and what has been chosen."""
+
+    state: NetworkState
+    hidden_D: Tensor
+    keys: list[Tensor]
+    ids: list[int]
+    tokens: list[GeneratedToken] = field(default_factory=list)
+    score: float = 0.0
+    ended: bool = False
+
+
+class Generator:
+    """Writes on from a prompt, one token at a time."""
+
+    def __init__(self, model: LanguageModel, memory: Memory | None, sampling: Sampling) -> None:
+        self.model, self.memory, self.sampling = model, memory, sampling
+        self.mixture: Mixture = model.mixture_for(memory)
+        datastore = None if memory is None else model.datastore(memory)
+        self.datastore: Datastore | None = datastore if datastore is not None and len(datastore) else None
+        self.random = torch.Generator().manual_seed(sampling.seed)
+
+    def start(self, prompt: str, allow_unknown: bool) -> _Hypothesis:
+        """Reads the prompt. Raises InvalidInput for one without words, or with words that neither the
+        model nor the memory knows."""
+        tokens = self.model.tokenizer.encode(normalise(prompt))
+        eos = self.model.vocabulary.eos
+        words = [word for word in tokens.words if self.model.vocabulary.id(word) != eos]
+        if not words:
+            raise InvalidInput("the prompt is empty: give it a word to go on from.")
+        if not allow_unknown:
+            self._refuse_unknown(words)
+        ids = [eos, *self.model.vocabulary.ids(words)]
+        states, state = self.model.network.read(torch.tensor(ids, device=self.model.device))
+        return _Hypothesis(state, states[-1], list(states[:-1]), ids)
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        unknown = [word for word in dict.fromkeys(words) if word not in self.model.vocabulary]
+        if self.memory is not None:
+            unknown = [word for word in unknown if not self.memory.search(word, 1)]
+        if unknown:
+            raise InvalidInput(
+                f"neither model nor memory knows {', '.join(map(repr, unknown[:5]))}: choose other words, "
+                "memorize a text that holds them, or allow unknown words.",
+                unknown,
+            )
+
+    def stream(self, hypothesis: _Hypothesis) -> Iterator[GeneratedToken]:
+        """Tokens as they are chosen, until the text ends."""
+        for _ in range(self.sampling.max_tokens):
+            read = self._read(hypothesis)
+            choice = self._choose(self._adjusted(read.p_V, hypothesis.ids))
+            if choice == self.model.vocabulary.eos:
+                return
+            token = self._token(read, choice)
+            hypothesis = self._grown(hypothesis, read, choice, token)
+            yield token
+
+    def beam(self, hypothesis: _Hypothesis) -> list[GeneratedToken]:
+        """The likeliest continuation that a beam search finds, by mean log-probability."""
+        beams = [hypothesis]
+        for _ in range(self.sampling.max_tokens):
+            if all(beam.ended for beam in beams):
+                break
+            grown = [beam for beam in beams if beam.ended]
+            for beam in (beam for beam in beams if not beam.ended):
+                read = self._read(beam)
+                p_V = self._adjusted(read.p_V, beam.ids)
+                top = torch.topk(p_V, min(self.sampling.beams, int((p_V > 0).sum())))
+                for choice in top.indices.tolist():
+                    grown.append(self._grown(beam, read, choice, self._token(read, choice)))
+            beams = sorted(grown, key=_mean_score, reverse=True)[: self.sampling.beams]
+        return max(beams, key=_mean_score).tokens
+
+    @torch.no_grad()
+    def _read(self, hypothesis: _Hypothesis) -> _Read:
+        """One reading: network, cache of this text, datastore; mixed."""
+        mixture, hidden = self.mixture, hypothesis.hidden_D
+        model_V = self.model.network.log_probabilities(hidden[None])[0].exp().cpu()
+        cache_V, near_V = torch.zeros_like(model_V), torch.zeros_like(model_V)
+        keys = hypothesis.keys[-mixture.window :]
+        if keys:
+            distances = (torch.stack(keys) - hidden).square().sum(1).cpu()
+            tokens = torch.tensor(hypothesis.ids[-len(keys) :])
+            cache_V.index_add_(0, tokens, neighbour_weights(distances[None], mixture.cache_beta)[0])
+            cache_V *= mixture.cache_lam
+        entries, tokens_K, weights_K = np.empty(0, np.int64), torch.empty(0, dtype=torch.long), torch.empty(0)
+        if self.datastore is not None:
+            k = min(mixture.neighbours, len(self.datastore))
+            found, near = self.datastore.search(hidden[None].cpu().numpy(), k)
+            entries = found[0][found[0] >= 0]
+            tokens_K = torch.from_numpy(self.datastore.tokens[entries]).long()
+            distances_K = torch.from_numpy(near[0][: len(entries)])
+            weights_K = neighbour_weights(distances_K[None], mixture.datastore_beta)[0] * mixture.datastore_lam
+            near_V.index_add_(0, tokens_K, weights_K)
+        # A memory with nothing in it leaves its share to the model.
+        share = float(cache_V.sum() + near_V.sum())
+        return _Read((1 - share) * model_V + cache_V + near_V, cache_V, near_V, entries, tokens_K, weights_K)
+
+    def _adjusted(self, p_V: Tensor, ids: list[int]) -> Tensor:
+        """The distribution to choose from: no unknown word unless a memory can spell it, repeated
+        words held down, and tempered."""
+        sampling, p_V = self.sampling, p_V.clone()
+        if self.datastore is None:
+            p_V[self.model.vocabulary.unknown] = 0.0
+        recent = torch.tensor(sorted(set(ids[-64:])))
+        p_V[recent] /= sampling.repetition
+        size = sampling.no_repeat
+        if size and len(ids) >= size:
+            tail = ids[len(ids) - size + 1 :]
+            for place in range(len(ids) - size + 1):
+                if ids[place : place + size - 1] == tail:
+                    p_V[ids[place + size - 1]] = 0.0
+        if not float(p_V.sum()) > 0:
+            p_V[self.model.vocabulary.eos] = 1.0
+        return p_V / p_V.sum()
+
+    def _choose(self, p_V: Tensor) -> int:
+        sampling = self.sampling
+        if sampling.temperature == 0:
+            return int(p_V.argmax())
+        ordered, ids = torch.sort(p_V.log() / sampling.temperature, descending=True)
+        p = torch.softmax(ordered, dim=0)
+        if sampling.top_k:
+            p[sampling.top_k :] = 0.0
+        p[(p.cumsum(0) - p) >= sampling.top_p] = 0.0
+        return int(ids[torch.multinomial(p / p.sum(), 1, generator=self.random)])
+
+    def _token(self, read: _Read, choice: int) -> GeneratedToken:
+        p, cache, near = (float(part[choice]) for part in (read.p_V, read.cache_V, read.near_V))
+        citations = self._citations(read, choice, p) if near > 0 else ()
+        text = self.model.vocabulary.word(choice)
+        if choice == self.model.vocabulary.unknown and citations and self.memory is not None:
+            place = citations[0]
+            text = str(self.memory.retrieve(place.key))[place.start : place.end]
+        return GeneratedToken(text, p, (cache + near) / p, cache / p, citations)
+
+    def _citations(self, read: _Read, choice: int, p: float) -> tuple[Citation, ...]:
+        assert self.memory is not None and self.datastore is not None
+        which = torch.nonzero(read.tokens_K == choice)[:, 0]
+        weights = read.weights_K[which] / p
+        cited: list[Citation] = []
+        for row in torch.argsort(weights, descending=True)[:CITED].tolist():
+            record_id, span = self.datastore.cite(int(read.entries_K[which[row]]))
+            record = self.memory.records.by_id(record_id)
+            if record is not None and float(weights[row]) > 0:
+                cited.append(Citation(record.key, span.start, span.end, float(weights[row])))
+        return tuple(cited)
+
+    def _grown(self, old: _Hypothesis, read: _Read, choice: int, token: GeneratedToken) -> _Hypothesis:
+        score = old.score + float(read.p_V[choice].clamp_min(1e-30).log())
+        if choice == self.model.vocabulary.eos:
+            return _Hypothesis(old.state, old.hidden_D, old.keys, [*old.ids, choice], old.tokens, score, True)
+        states, state = self.model.network.read(torch.tensor([choice], device=self.model.device), old.state)
+        keys, ids, tokens = [*old.keys, old.hidden_D], [*old.ids, choice], [*old.tokens, token]
+        return _Hypothesis(state, states[0], keys, ids, tokens, score)
+
+
+def _mean_score(hypothesis: _Hypothesis) -> float:
+    return hypothesis.score / max(1, len(hypothesis.tokens) + hypothesis.ended)
+
+
+def generate(
+    model: LanguageModel,
+    prompt: str,
+    memory: Memory | None,
+    sampling: Sampling,
+    allow_unknown: bool,
+    on_token: Callable[[GeneratedToken], None],
+) -> Generation:
+    """The whole continuation; `on_token` sees each token as soon as it is chosen."""
+    generator = Generator(model, memory, sampling)
+    hypothesis = generator.start(prompt, allow_unknown)
+    tokens = []
+    for token in generator.beam(hypothesis) if sampling.beams > 1 else generator.stream(hypothesis):
+        tokens.append(token)
+        on_token(token)
+    words = model.tokenizer.encode(normalise(prompt)).words
+    while words and words[-1] == model.vocabulary.word(model.vocabulary.eos):
+        words.pop()
+    return Generation(prompt, tuple(tokens), model.tokenizer.join([*words, *(token.text for token in tokens)]))

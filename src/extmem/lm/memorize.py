@@ -1,0 +1,94 @@
+"""Memorizing: a document becomes a record, and every token of it an entry of the datastore.
+
+Knows: a model's tokenizer and network, a memory. Does not know: files, how a reading is mixed.
+
+Each document is read alone, from the beginning: its entries depend on nothing but itself and the
+model, so that memorizing others, or forgetting them, never changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from extmem.errors import InvalidInput
+from extmem.indexes.datastore import Datastore, Entries
+from extmem.memory import Memory
+from extmem.text.documents import Document
+from extmem.text.normalise import normalise
+
+if TYPE_CHECKING:
+    from extmem.lm.model import LanguageModel
+
+TOGETHER = 65_536  # entries that are committed in one transaction
+
+
+@dataclass(frozen=True)
+class Memorized:
+    """What one call of `memorize` added; documents that were there already are not counted."""
+
+    documents: int
+    entries: int
+
+
+def memorize(
+    model: LanguageModel,
+    memory: Memory,
+    documents: Iterable[Document],
+    progress: Callable[[int, str], None] = lambda entries, key: None,
+) -> Memorized:
+    """Stores each document as a record and one (state, next token) entry per token.
+
+    What was committed stays when it is interrupted; running it again skips it.
+    """
+    datastore = model.datastore(memory)
+    waiting: list[tuple[Document, Entries]] = []
+    count = Memorized(0, 0)
+    for document in documents:
+        text = normalise(document.text)
+        if not text.strip():
+            continue
+        known = memory.records.find(document.key)
+        if known is not None and known.value == text and datastore.holds(known.id):
+            continue
+        entries = read_entries(model, text)
+        waiting.append((Document(document.key, text), entries))
+        count = Memorized(count.documents + 1, count.entries + len(entries.tokens))
+        progress(count.entries, document.key)
+        if sum(len(part.tokens) for _, part in waiting) >= TOGETHER:
+            _commit(memory, datastore, waiting)
+            waiting = []
+    _commit(memory, datastore, waiting)
+    return count
+
+
+def read_entries(model: LanguageModel, text: str) -> Entries:
+    """The entries of one text; their record id is not known yet, so it is 0."""
+    tokens = model.tokenizer.encode(text)
+    if not tokens.words:
+        raise InvalidInput("there is no word in this text: give one with words.")
+    ids = torch.tensor(model.vocabulary.ids(tokens.words), device=model.device)
+    before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
+    states, _ = model.network.read(before)
+    spans = np.stack([np.asarray(tokens.starts), np.asarray(tokens.ends)], axis=1)
+    return Entries(0, states.cpu().numpy(), ids.cpu().numpy(), spans)
+
+
+def _commit(memory: Memory, datastore: Datastore, waiting: list[tuple[Document, Entries]]) -> None:
+    """Records and entries of these documents, in one transaction."""
+    if not waiting:
+        return
+    latest = {document.key: (document, entries) for document, entries in waiting}
+    with memory.transaction():
+        placed = []
+        for document, entries in latest.values():
+            memory.store(document.key, document.text)
+            record = memory.records.find(document.key)
+            assert record is not None
+            if not datastore.holds(record.id):
+                placed.append(Entries(record.id, entries.keys, entries.tokens, entries.spans))
+        datastore.append(placed)

@@ -1,0 +1,274 @@
+"""LanguageModel: one small object that trains, memorizes, measures and writes.
+
+Knows: its network, tokenizer and vocabulary, and hands them to the module that does the work.
+Does not know: how the work is done, or how it is shown.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from extmem.errors import CorpusError, InvalidInput, ModelError, WrongModel
+from extmem.indexes.datastore import Datastore
+from extmem.lm.checkpoint import Checkpoint, device_named, load_checkpoint, save_checkpoint
+from extmem.lm.evaluate import LEAST, Evaluation, evaluate, fit_mixtures, probabilities
+from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
+from extmem.lm.memorize import Memorized, memorize
+from extmem.lm.network import ModelConfig, Network
+from extmem.lm.train import CHECKPOINT, Progress, TrainConfig, clear_checkpoints, train
+from extmem.memory import Memory
+from extmem.nn.mixture import Mixture
+from extmem.text.documents import Document, read_documents, split_corpus
+from extmem.text.normalise import normalise
+from extmem.text.tokenizer import EOS, Tokenizer, choose, from_json
+from extmem.text.vocabulary import Vocabulary
+
+CELL_SAMPLE = 65_536  # training states from which the cells of large datastores are learned
+FITTED = 50_000  # tokens of validation text that the mixture is fitted on
+
+
+class LanguageModel:
+    """A trained model. Make one with `LanguageModel.train` or `LanguageModel.load`."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = device_named(device)
+        self.fingerprint = checkpoint.fingerprint()
+        self.tokenizer: Tokenizer = from_json(dict(checkpoint.tokenizer))
+        self.vocabulary, self.mixture = checkpoint.vocabulary, checkpoint.mixture
+        self.network = Network(checkpoint.config)
+        tensors = dict(checkpoint.tensors)
+        self.cells: np.ndarray = tensors.pop("cells").numpy()
+        self.network.load_state_dict(tensors)
+        self.network.to(self.device).eval()
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> LanguageModel:
+        """The model in a folder. Raises ModelError where there is none, or only a part of one."""
+        return cls(load_checkpoint(Path(folder)), device)
+
+    @classmethod
+    def train(
+        cls,
+        corpus: str | Path,
+        out: str | Path | None = None,
+        *,
+        tokenizer: str = "auto",
+        vocabulary: int | None = None,
+        device: str = "auto",
+        progress: Callable[[Progress], None] = lambda _: None,
+        log: str | Path | None = None,
+        profile: str | Path | None = None,
+        **options: Any,
+    ) -> LanguageModel:
+        """Trains on a file or folder of text; `options` are fields of ModelConfig and TrainConfig.
+
+        With `out`, the model is saved there, a checkpoint is kept after every epoch, and a training
+        that was interrupted is finished by the same call. `vocabulary` None takes the 10,000 most
+        frequent words, or all if there are fewer. Raises InvalidInput, CorpusError, ModelError,
+        TrainingDiverged, StorageError.
+        """
+        if out is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return cls.train(
+                    corpus, folder, tokenizer=tokenizer, vocabulary=vocabulary, device=device,
+                    progress=progress, log=log, profile=profile, **options,
+                )  # fmt: skip
+        folder = Path(out)
+        if (folder / "model.json").exists():
+            raise ModelError(f"{folder} holds a trained model: choose another folder, or delete it.", folder)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / CHECKPOINT).exists():
+            raise ModelError(f"{folder} holds other files: choose an empty folder for the model.", folder)
+        sizes, training = _configs(options)
+        parts = split_corpus(corpus)
+        texts = {"train": [normalise(d.text) for d in parts.train], "valid": [normalise(d.text) for d in parts.valid]}
+        size = 10_000 if vocabulary is None else vocabulary
+        cutter = choose(tokenizer, texts["train"], size)
+        words = {name: [cutter.encode(text).words for text in some] for name, some in texts.items()}
+        known = Vocabulary.build((word for some in words["train"] for word in some), vocabulary)
+        sizes = replace(sizes, vocabulary=len(known))
+        ids = {name: _stream(known, some) for name, some in words.items()}
+        if len(ids["train"]) < 64 or len(ids["valid"]) < 3:
+            raise CorpusError(f"{corpus}: too little text to train on; give at least some hundred words.", corpus)
+        where = device_named(device)
+        torch.manual_seed(training.seed)
+        network = Network(sizes).to(where)
+        history = train(
+            network, ids["train"].to(where), ids["valid"].to(where), training, folder,
+            progress, Path(log) if log else None, Path(profile) if profile else None,
+        )  # fmt: skip
+        network.cpu()
+        tensors: dict[str, Tensor] = dict(network.state_dict())
+        tensors["cells"] = _cells(network, ids["train"])
+        model = cls(Checkpoint(sizes, cutter.to_json(), known, tensors, Mixture(), history), device)
+        model._fit_default(ids["valid"])
+        model.save(folder)
+        clear_checkpoints(folder)
+        return model
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model to a folder, whole or not at all. Raises StorageError."""
+        save_checkpoint(Path(folder), self.checkpoint)
+
+    def summary(self) -> dict[str, Any]:
+        """What the model is: sizes, parameters by part, tokenizer, fingerprint, last epoch."""
+        parts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.network.named_children()}
+        return {
+            "fingerprint": self.fingerprint,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "parts": {name: count for name, count in parts.items() if count},
+            "config": {field.name: getattr(self.network.config, field.name) for field in fields(ModelConfig)},
+            "tokenizer": self.tokenizer.name,
+            "epochs": len(self.checkpoint.history),
+            "validation_perplexity": min(
+                (line["validation_perplexity"] for line in self.checkpoint.history), default=None
+            ),
+        }
+
+    def encode(self, text: str) -> Tensor:
+        """The token numbers of a text, (T,)."""
+        return _stream(self.vocabulary, [self.tokenizer.encode(normalise(text)).words]).to(self.device)
+
+    def datastore(self, memory: Memory) -> Datastore:
+        """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""
+        others = [name for name in memory.records.ledger("datastore") if name != self.fingerprint]
+        if others and self.fingerprint not in memory.records.ledger("datastore"):
+            raise WrongModel(
+                f"this memory was memorized by another model ({others[0]}, this one is {self.fingerprint}): "
+                "load that model, or memorize into another memory.",
+                others[0],
+            )
+        return memory.datastore(self.fingerprint, self.network.config.embedding, self.cells)
+
+    def memorize(
+        self,
+        memory: Memory,
+        source: str | Path | Mapping[str, str] | Iterable[str | Path],
+        progress: Callable[[int, str], None] = lambda entries, key: None,
+    ) -> Memorized:
+        """Stores documents (a file, a folder, several of them, or {key: text}) as records, and one
+        entry per token; no training. Documents that are there already, unchanged, are passed over."""
+        return memorize(self, memory, _documents(source), progress)
+
+    def fit(self, memory: Memory, held: str | Path) -> Mixture:
+        """Fits λ, β and window on a held text that is not in the memory; the memory keeps them."""
+        ids = self.encode(_text(held))
+        if len(ids) < LEAST:
+            raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
+        given, _ = probabilities(self, ids, memory)
+        mixture = fit_mixtures(given, self.mixture)["memory"]
+        note = {field.name: getattr(mixture, field.name) for field in fields(Mixture)}
+        with memory.transaction():
+            memory.records.ledger_put("mixture", self.fingerprint, note)
+        return mixture
+
+    def mixture_for(self, memory: Memory | None) -> Mixture:
+        """The mixture fitted for this memory, or else the one the model came with."""
+        note = None if memory is None else memory.records.ledger("mixture").get(self.fingerprint)
+        return Mixture(**note) if note else self.mixture
+
+    def evaluate(self, held: str | Path, memory: Memory | None = None) -> Evaluation:
+        """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all)."""
+        return evaluate(self, _text(held), memory)
+
+    def perplexity(self, held: str | Path, memory: Memory | None = None) -> float:
+        """Perplexity of a file or folder: with everything the memory gives, or of the model alone."""
+        found = self.evaluate(held, memory).perplexity["memory" if memory is not None else "model"]
+        assert found is not None
+        return found
+
+    def generate(
+        self,
+        prompt: str,
+        memory: Memory | None = None,
+        *,
+        allow_unknown: bool = False,
+        on_token: Callable[[GeneratedToken], None] = lambda token: None,
+        **sampling: Any,
+    ) -> Generation:
+        """Writes on from `prompt`; `sampling` are fields of Sampling. Raises InvalidInput for a prompt
+        without words, or with words that neither the model nor the memory knows."""
+        return generate(self, prompt, memory, _sampling(sampling), allow_unknown, on_token)
+
+    def stream(
+        self, prompt: str, memory: Memory | None = None, *, allow_unknown: bool = False, **sampling: Any
+    ) -> Iterator[GeneratedToken]:
+        """The tokens of `generate` as they are chosen (not with beams)."""
+        generator = Generator(self, memory, _sampling(sampling))
+        return generator.stream(generator.start(prompt, allow_unknown))
+
+    def _fit_default(self, valid_N: Tensor) -> None:
+        """Fits the cache on validation text; a datastore not fitted yet starts from the same β."""
+        ids = valid_N[:FITTED].to(self.device)
+        if len(ids) < LEAST:
+            return
+        given, _ = probabilities(self, ids, None)
+        mixture = fit_mixtures(given, self.mixture)["cache"]
+        self.mixture = replace(mixture, datastore_beta=mixture.cache_beta)
+        self.checkpoint = replace(self.checkpoint, mixture=self.mixture)
+
+
+def _configs(options: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
+    """Sorts options into the two dataclasses they belong to."""
+    sizes = {field.name for field in fields(ModelConfig)} - {"vocabulary"}
+    training = {field.name for field in fields(TrainConfig)}
+    unknown = set(options) - sizes - training
+    if unknown:
+        known = ", ".join(sorted(sizes | training))
+        raise InvalidInput(f"there is no option {sorted(unknown)[0]!r}: choose from {known}.", unknown)
+    return (
+        ModelConfig(**{name: value for name, value in options.items() if name in sizes}),
+        TrainConfig(**{name: value for name, value in options.items() if name in training}),
+    )
+
+
+def _sampling(options: dict[str, Any]) -> Sampling:
+    known = [field.name for field in fields(Sampling)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InvalidInput(f"there is no option {unknown[0]!r}: choose from {', '.join(known)}.", unknown)
+    return Sampling(**options)
+
+
+def _stream(vocabulary: Vocabulary, documents: Iterable[list[str]]) -> Tensor:
+    """The token numbers of documents one after the other, each closed by an end."""
+    ids: list[int] = []
+    for words in documents:
+        ids.extend(vocabulary.ids(words))
+        if words and words[-1] != EOS:
+            ids.append(vocabulary.eos)
+    return torch.tensor(ids, dtype=torch.long)
+
+
+def _cells(network: Network, token_N: Tensor) -> Tensor:
+    """Centres of the states the network reaches, by k-means: the cells of large datastores, which
+    thus belong to the model and not to what is memorized."""
+    states, _ = network.read(token_N[:CELL_SAMPLE])
+    count = max(1, min(1024, len(states) // 39))
+    kmeans = faiss.Kmeans(states.shape[1], count, niter=10, seed=1, verbose=False)
+    kmeans.train(states.numpy())
+    return torch.from_numpy(kmeans.centroids)
+
+
+def _documents(source: str | Path | Mapping[str, str] | Iterable[str | Path]) -> Iterator[Document]:
+    if isinstance(source, Mapping):
+        yield from (Document(key, text) for key, text in source.items())
+    elif isinstance(source, str | Path):
+        yield from read_documents(source)
+    else:
+        for one in source:
+            yield from read_documents(one)
+
+
+def _text(path: str | Path) -> str:
+    """A file's or folder's documents as one text."""
+    return "\n".join(normalise(document.text).rstrip("\n") for document in read_documents(path)) + "\n"

@@ -1,0 +1,104 @@
+"""The network: embedding -> GatedLSTM -> ExternalMemoryLayer -> softmax.
+
+Knows: token numbers and tensors. Does not know: words, files, datastores.
+Shapes: B batch, T time, E embedding and output width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from extmem.errors import InvalidInput
+from extmem.nn.lstm import GatedLSTM, State, variational_dropout
+from extmem.nn.memory_cell import Gates
+from extmem.nn.memory_layer import ExternalMemoryLayer, MemoryState
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sizes of a model. `slots` and `capacity` are ExternalMemoryLayer's; memory_layer=False
+    leaves the layer out."""
+
+    vocabulary: int = 10_000
+    embedding: int = 128
+    units: int = 128
+    layers: int = 1
+    gates: Gates = "cell"
+    memory_layer: bool = True
+    slots: int = 32
+    capacity: int = 100
+    dropout: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "embedding", "units", "layers"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 1.", name)
+        if not 0 <= self.dropout < 1:
+            raise InvalidInput(f"dropout is {self.dropout}: give a rate from 0 up to, not including, 1.")
+
+
+class NetworkState(NamedTuple):
+    """What is carried from one segment of a text to the next."""
+
+    lstm: State | None = None
+    memory: MemoryState | None = None
+
+    def detach(self) -> NetworkState:
+        """The same values, cut from the graph that made them (truncated back-propagation)."""
+        lstm = None if self.lstm is None else (self.lstm[0].detach(), self.lstm[1].detach())
+        return NetworkState(lstm, None if self.memory is None else self.memory.detach())
+
+
+class Network(nn.Module):
+    """(batch, time) token numbers -> (batch, time, embedding) states; the output weights are the
+    embedding's (Press & Wolf 2017), so p(w) = softmax(state · embedding^T + bias)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.embedding)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.lstm = GatedLSTM(config.embedding, config.units, config.layers, config.gates, config.dropout)
+        self.memory = (
+            ExternalMemoryLayer(config.units, config.slots, config.capacity) if config.memory_layer else None
+        )
+        self.project = (
+            nn.Linear(config.units, config.embedding) if config.units != config.embedding else nn.Identity()
+        )
+
+    def forward(
+        self, token_BT: Int[Tensor, "b t"], state: NetworkState | None = None
+    ) -> tuple[Float[Tensor, "b t e"], NetworkState]:
+        """The states that predict what follows each token, and the state to go on from."""
+        state = NetworkState() if state is None else state
+        rate = self.config.dropout
+        hidden = variational_dropout(self.embedding(token_BT), rate, self.training)
+        hidden, lstm = self.lstm(hidden, state.lstm)
+        memory = state.memory
+        if self.memory is not None:
+            hidden, memory = self.memory(hidden, memory)
+        hidden = variational_dropout(self.project(hidden), rate, self.training)
+        return hidden, NetworkState(lstm, memory)
+
+    def log_probabilities(self, hidden_NE: Float[Tensor, "n e"]) -> Float[Tensor, "n v"]:
+        """log p(w | state) of every word."""
+        return torch.log_softmax(hidden_NE @ self.embedding.weight.T + self.bias, dim=1)
+
+    @torch.no_grad()
+    def read(
+        self, token_T: Int[Tensor, "t"], state: NetworkState | None = None, segment: int = 512
+    ) -> tuple[Float[Tensor, "t e"], NetworkState]:
+        """Reads one text without learning: its states and where it stands at the end."""
+        self.eval()
+        parts = []
+        for start in range(0, len(token_T), segment):
+            hidden, state = self(token_T[None, start : start + segment], state)
+            parts.append(hidden[0])
+        empty = self.bias.new_empty(0, self.config.embedding)
+        return torch.cat(parts) if parts else empty, state or NetworkState()

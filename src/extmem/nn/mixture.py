@@ -1,0 +1,84 @@
+"""Mixing what a memory says of the next word with what the model says.
+
+    p(w) = (1 - λ_c - λ_d) p_model(w) + λ_c p_cache(w) + λ_d p_datastore(w)
+    p_memory(w) = Σ_j softmax(-β ‖q - k_j‖²) [v_j = w]
+
+(kNN-LM, Khandelwal et al. 2020, eq. 2-3; the continuous cache, Grave et al. 2017, is the same over
+the text being read.) Knows: keys, distances, probabilities. Does not know: where they are stored.
+Shapes: T queries in reading order, N entries, K neighbours, D key width, R inverse temperatures β.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+BLOCK = 256  # queries whose distances to the window are held at once
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How much to trust each memory. λ are shares of the probability; β are 1 / squared distance."""
+
+    cache_lam: float = 0.1
+    cache_beta: float = 0.1
+    window: int = 500
+    datastore_lam: float = 0.25
+    datastore_beta: float = 0.1
+    neighbours: int = 512
+
+
+def cache_probabilities(
+    keys_TD: Float[Tensor, "t d"], token_T: Int[Tensor, "t"], betas: Sequence[float], window: int
+) -> Float[Tensor, "r t"]:
+    """The probability a cache of the last `window` (state, next token) pairs gives each true token.
+
+    `keys_TD[t]` is the state that predicts `token_T[t]`; the reading at t sees pairs s < t alone, and
+    gives 0 where there is none.
+    """
+    found = keys_TD.new_zeros(len(betas), len(token_T))
+    norms = keys_TD.square().sum(1)
+    for start in range(0, len(token_T), BLOCK):
+        stop, first = min(start + BLOCK, len(token_T)), max(0, start - window)
+        now = torch.arange(start, stop, device=keys_TD.device)[:, None]
+        then = torch.arange(first, stop, device=keys_TD.device)[None, :]
+        reach = (then < now) & (then >= now - window)
+        # ‖q‖² is the same for every key of a query, and softmax does not see it.
+        near = norms[first:stop] - 2 * keys_TD[start:stop] @ keys_TD[first:stop].T
+        near = near.masked_fill(~reach, torch.inf)
+        same = token_T[first:stop][None, :] == token_T[start:stop, None]
+        for row, beta in enumerate(betas):
+            weights = torch.softmax(-beta * near, dim=1).nan_to_num(0.0)
+            found[row, start:stop] = (weights * same).sum(1)
+    return found
+
+
+def neighbour_weights(distances_TK: Float[Tensor, "t k"], beta: float) -> Float[Tensor, "t k"]:
+    """softmax(-β d²) over the neighbours; a row without any (all inf) gets zeros."""
+    return torch.softmax(-beta * distances_TK, dim=1).nan_to_num(0.0)
+
+
+def neighbour_probabilities(
+    distances_TK: Float[Tensor, "t k"],
+    token_TK: Int[Tensor, "t k"],
+    token_T: Int[Tensor, "t"],
+    betas: Sequence[float],
+) -> Float[Tensor, "r t"]:
+    """The probability that a datastore's neighbours give each true token, for each β."""
+    same = token_TK == token_T[:, None]
+    return torch.stack([(neighbour_weights(distances_TK, beta) * same).sum(1) for beta in betas])
+
+
+def fit_shares(parts_ST: Float[Tensor, "s t"], rounds: int = 100) -> list[float]:
+    """The shares (they sum to 1) that give the text the highest likelihood, by expectation
+    maximisation: parts_ST[s, t] is the probability that source s gave the true token t."""
+    parts = parts_ST.double().clamp_min(1e-30)
+    shares = torch.full((len(parts),), 1 / len(parts), dtype=torch.double)
+    for _ in range(rounds):
+        blame = shares[:, None] * parts
+        shares = (blame / blame.sum(0)).mean(1)
+    return [float(share) for share in shares]

@@ -1,0 +1,65 @@
+"""What every way of reading a memory returns: where it read, and how much each place counted.
+
+Knows: plain values. Does not know: stores, indexes, models; `Nearest` is only the shape of a thing
+that finds near vectors, so that a layer can read a datastore without knowing one.
+Shapes: N queries, K neighbours, H width of a vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Span(NamedTuple):
+    """A stretch of a record's text, in characters: text[start:end]."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record found by `Memory.search`. A higher `score` is better; `source` names the index."""
+
+    key: str
+    value: object
+    score: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a token came from: `weight` is the share of its probability that this place gave."""
+
+    key: str
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Entries read and their weights: (N, K) each; weights of a row sum to 1, or to 0 if empty.
+
+    `entries` are positions in the datastore that was read, -1 where there was none; `vectors` are
+    the keys found, (N, K, H) float32, and `distances` their squared L2 distances to the queries.
+    """
+
+    entries: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+
+
+class Nearest(Protocol):
+    """Anything that finds the K stored vectors nearest to each of N queries (N, H) float32."""
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> Reading:
+        """The nearest first; fewer than K stored ones leave entries of -1 at the end."""
+        ...
+
+
