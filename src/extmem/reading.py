@@ -61,5 +61,3 @@ class Nearest(Protocol):
     def nearest(self, queries: NDArray[np.float32], k: int) -> Reading:
         """The nearest first; fewer than K stored ones leave entries of -1 at the end."""
         ...
-
-

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-
 import typer
 from typer.exceptions import TyperException
 
@@ -45,9 +44,7 @@ def _status() -> int:
     except TyperException as error:
         return output.failure(f"{error.format_message()} (see: extmem --help)")
     except (KeyboardInterrupt, typer.Abort):
-        return output.failure(
-            "stopped; what was saved before is intact. Run the same command again to go on."
-        )
+        return output.failure("stopped; what was saved before is intact. Run the same command again to go on.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -21,11 +21,14 @@ body { font: 17px/1.65 Georgia, serif; color: var(--ink); background: var(--pape
 main { max-width: 46rem; margin: 3rem auto; padding: 0 1.25rem }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem }
 p.lead, figcaption, .note { color: var(--dim) }
-section, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1.1rem 1.3rem; margin: .8rem 0 }
+section, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+        padding: 1.1rem 1.3rem; margin: .8rem 0 }
 .prompt { color: var(--dim) }
-.token { position: relative; border-radius: 3px; padding: 1px 0; background: rgb(var(--memory) / calc(var(--share) * .38)) }
+.token { position: relative; border-radius: 3px; padding: 1px 0;
+        background: rgb(var(--memory) / calc(var(--share) * .38)) }
 .token[tabindex] { cursor: help; border-bottom: 1px dotted var(--dim) }
-.token .why { display: none; position: absolute; left: 0; top: 1.9em; z-index: 2; width: max-content; max-width: 24rem;
+.token .why { display: none; position: absolute; left: 0; top: 1.9em; z-index: 2;
+        width: max-content; max-width: 24rem;
         font: 13px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--card); border: 1px solid var(--line);
         border-radius: 6px; padding: .6rem .8rem; box-shadow: 0 6px 24px rgb(0 0 0 / .18) }
 .token:hover .why, .token:focus .why { display: block }
@@ -82,7 +85,8 @@ def _token(token: GeneratedToken, records: Mapping[str, str]) -> str:
         f"<q>{escape(_around(records.get(cited.key, ''), cited.start, cited.end))}</q>"
         for cited in token.citations
     )
-    why = f"<span class=why>probability {token.probability:.0%}, of it from memory {token.memory_share:.0%}<br>{places}</span>"
+    shares = f"probability {token.probability:.0%}, of it from memory {token.memory_share:.0%}"
+    why = f"<span class=why>{shares}<br>{places}</span>"
     return f"{gap}<span class=token tabindex=0 {shown}>{escape(token.text)}{why}</span>"
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -47,9 +50,7 @@ def stream(text: str) -> None:
 
 def as_json(value: Any) -> None:
     """One JSON object on stdout; bytes become {"bytes": hex}."""
-    out.print(
-        json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()}), markup=False
-    )
+    out.print(json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()}), markup=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -77,7 +78,7 @@ class Bar:
         self.quiet = quiet
         self.task: TaskID = self.bar.add_task(label, total=None, text="")
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 

@@ -56,9 +56,7 @@ class Entries:
 class Datastore(Index):
     """The entries of one model over the records of one namespace."""
 
-    def __init__(
-        self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None
-    ) -> None:
+    def __init__(self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> None:
         self.records, self.fingerprint, self.dim, self.cells = records, fingerprint, dim, cells
         self._kind = f"segments:{fingerprint}"
         self._folder = records.folder / "datastores" / fingerprint if records.folder else None
@@ -67,6 +65,7 @@ class Datastore(Index):
         self._swept = False  # a process killed between commit and sweep may have left files
         self._arrays = self._nothing()
         self._index: faiss.Index | None = None
+        self._quantizer: faiss.Index | None = None
         self._seen: object = None
 
     def __len__(self) -> int:
@@ -92,9 +91,7 @@ class Datastore(Index):
         start, end = arrays["spans"][entry]
         return int(arrays["records"][entry]), Span(int(start), int(end))
 
-    def search(
-        self, queries: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The K entries nearest to each query, nearest first: entries and squared L2 distances,
         (Q, K) each; -1 and inf where there are fewer than K. Raises InvalidInput for queries of
         another width or with NaN."""
@@ -267,7 +264,7 @@ class Datastore(Index):
         keys = self._load()["keys"]
         if self._index is None:
             if self._exact():
-                index = faiss.IndexFlatL2(self.dim)
+                index: faiss.Index = faiss.IndexFlatL2(self.dim)
             else:
                 assert self.cells is not None
                 cells = faiss.IndexFlatL2(self.dim)
@@ -276,7 +273,7 @@ class Datastore(Index):
                     cells, self.dim, cells.ntotal, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
                 )
                 index.own_fields, index.is_trained = False, True
-                index.quantizer_kept = cells  # Python must not free it while the index lives
+                self._quantizer = cells  # Python must not free it while the index lives
                 index.nprobe = min(PROBES, cells.ntotal)
             for start in range(0, len(keys), 65_536):
                 index.add(keys[start : start + 65_536].astype(np.float32))

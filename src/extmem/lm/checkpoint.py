@@ -93,9 +93,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(f"{folder}/model.json cannot be read ({error}): {again}.", folder) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else None
-        raise ModelError(
-            f"{folder} is of format {found}, this extmem reads format {FORMAT}: {again}.", folder
-        )
+        raise ModelError(f"{folder} is of format {found}, this extmem reads format {FORMAT}: {again}.", folder)
     try:
         content = (folder / f"weights-{about['fingerprint']}.safetensors").read_bytes()
         if hashlib.sha256(content).hexdigest() != about["weights_sha256"]:

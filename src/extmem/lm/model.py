@@ -78,9 +78,9 @@ class LanguageModel:
         TrainingDiverged, StorageError.
         """
         if out is None:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as work:
                 return cls.train(
-                    corpus, folder, tokenizer=tokenizer, vocabulary=vocabulary, device=device,
+                    corpus, work, tokenizer=tokenizer, vocabulary=vocabulary, device=device,
                     progress=progress, log=log, profile=profile, **options,
                 )  # fmt: skip
         folder = Path(out)

@@ -65,12 +65,8 @@ class Network(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.lstm = GatedLSTM(config.embedding, config.units, config.layers, config.gates, config.dropout)
-        self.memory = (
-            ExternalMemoryLayer(config.units, config.slots, config.capacity) if config.memory_layer else None
-        )
-        self.project = (
-            nn.Linear(config.units, config.embedding) if config.units != config.embedding else nn.Identity()
-        )
+        self.memory = ExternalMemoryLayer(config.units, config.slots, config.capacity) if config.memory_layer else None
+        self.project = nn.Linear(config.units, config.embedding) if config.units != config.embedding else nn.Identity()
 
     def forward(
         self, token_BT: Int[Tensor, "b t"], state: NetworkState | None = None
@@ -92,7 +88,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def read(
-        self, token_T: Int[Tensor, "t"], state: NetworkState | None = None, segment: int = 512
+        self, token_T: Int[Tensor, t], state: NetworkState | None = None, segment: int = 512
     ) -> tuple[Float[Tensor, "t e"], NetworkState]:
         """Reads one text without learning: its states and where it stands at the end."""
         self.eval()

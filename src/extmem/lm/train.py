@@ -96,9 +96,7 @@ def train(
                 raise run.diverged("the validation perplexity")
             run.finish_epoch(loss, validation, speed)
             left = (config.epochs - run.epoch) * run.tokens / speed
-            progress(
-                Progress(run.epoch, config.epochs, run.tokens, run.tokens, loss, speed, left, validation)
-            )
+            progress(Progress(run.epoch, config.epochs, run.tokens, run.tokens, loss, speed, left, validation))
             for name, value in run.history[-1].items():
                 if writer:
                     writer.add_scalar(name, value, run.epoch)
@@ -160,9 +158,7 @@ class _Run:
         self.signature = hashlib.sha256(about + train_N.cpu().numpy().tobytes()).hexdigest()[:16]
         torch.manual_seed(config.seed)
 
-    def one_epoch(
-        self, progress: Callable[[Progress], None], profiler_step: Callable[[], None]
-    ) -> tuple[float, float]:
+    def one_epoch(self, progress: Callable[[Progress], None], profiler_step: Callable[[], None]) -> tuple[float, float]:
         """Reads the text once; returns its mean loss in nats and tokens/s."""
         self.network.train()
         state, total, done, began = NetworkState(), 0.0, 0, time.perf_counter()
@@ -184,11 +180,7 @@ class _Run:
             total, done = total + float(loss.detach()) * inputs.numel(), done + inputs.numel()
             speed = done / (time.perf_counter() - began)
             left = (self.tokens * (self.config.epochs - self.epoch) - done) / speed
-            progress(
-                Progress(
-                    self.epoch + 1, self.config.epochs, done, self.tokens, total / done, speed, left
-                )
-            )
+            progress(Progress(self.epoch + 1, self.config.epochs, done, self.tokens, total / done, speed, left))
         return total / done, speed
 
     def _segments(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -293,7 +285,7 @@ def _tensorboard(log: Path | None) -> Any:
     return SummaryWriter(log_dir=str(log))
 
 
-class _profiled:  # noqa: N801 - used as a context manager, like a function
+class _profiled:
     """Writes a PyTorch profiler trace of the first twenty steps to a folder, where one is given."""
 
     def __init__(self, folder: Path | None) -> None:

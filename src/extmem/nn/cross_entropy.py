@@ -23,7 +23,7 @@ CHUNK = 256
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, target_N: Tensor, dtype: torch.dtype
     ) -> Tensor:
         count = h_ND.shape[0]
@@ -48,8 +48,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return loss / count
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad / ctx.count
         grad_h, grad_weight, grad_bias = ctx.saved_tensors
         return grad_h * scale, grad_weight * scale, grad_bias * scale, None, None
@@ -58,8 +58,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def chunked_cross_entropy(
     h_ND: Float[Tensor, "n d"],
     weight_VD: Float[Tensor, "v d"],
-    bias_V: Float[Tensor, "v"],
-    target_N: Int[Tensor, "n"],
+    bias_V: Float[Tensor, v],
+    target_N: Int[Tensor, n],
     dtype: torch.dtype = torch.bfloat16,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats of softmax(h W^T + b) against the targets.

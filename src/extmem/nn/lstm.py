@@ -30,7 +30,7 @@ class _CellGateScan(torch.autograd.Function):
     """The loop over time with o_t = σ(W_o [h_{t-1}, c_t] + b_o)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, z_TBG: Tensor, weight_h_GH: Tensor, weight_c_HH: Tensor, h_BH: Tensor, c_BH: Tensor
     ) -> tuple[Tensor, Tensor]:
         steps, batch, width = z_TBG.shape[0], z_TBG.shape[1], h_BH.shape[1]
@@ -53,17 +53,15 @@ class _CellGateScan(torch.autograd.Function):
         return hs[1:], cs[-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_hs: Tensor, grad_c: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_hs: Tensor, grad_c: Tensor) -> tuple[Tensor | None, ...]:
         gates, hs, cs, tanh_cs, weight_h, weight_c = ctx.saved_tensors
-        steps, batch, width = tanh_cs.shape
+        steps, _, width = tanh_cs.shape
         f, i, candidate, o = gates.split(width, dim=2)
         # What each step multiplies the incoming gradient with, for all steps at once.
         to_o = tanh_cs * o * (1 - o)
         to_c = o * (1 - tanh_cs * tanh_cs)
-        to_fic = torch.stack(
-            [cs[:-1] * f * (1 - f), candidate * i * (1 - i), i * (1 - candidate * candidate)], dim=2
-        )
+        to_fic = torch.stack([cs[:-1] * f * (1 - f), candidate * i * (1 - i), i * (1 - candidate * candidate)], dim=2)
         grad_z = torch.empty_like(gates)
         dh, dc = torch.zeros_like(hs[0]), grad_c.clone()
         for t in range(steps - 1, -1, -1):
@@ -108,9 +106,7 @@ class GatedLSTM(nn.Module):
         self.input_size, self.hidden_size, self.gates, self.dropout = input_size, hidden_size, gates, dropout
         widths = [input_size] + [hidden_size] * (layers - 1)
         self.layers = nn.ModuleList(
-            _CellGateLayer(width, hidden_size)
-            if gates == "cell"
-            else nn.LSTM(width, hidden_size, batch_first=True)
+            _CellGateLayer(width, hidden_size) if gates == "cell" else nn.LSTM(width, hidden_size, batch_first=True)
             for width in widths
         )
 

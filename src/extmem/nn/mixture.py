@@ -33,7 +33,7 @@ class Mixture:
 
 
 def cache_probabilities(
-    keys_TD: Float[Tensor, "t d"], token_T: Int[Tensor, "t"], betas: Sequence[float], window: int
+    keys_TD: Float[Tensor, "t d"], token_T: Int[Tensor, t], betas: Sequence[float], window: int
 ) -> Float[Tensor, "r t"]:
     """The probability a cache of the last `window` (state, next token) pairs gives each true token.
 
@@ -65,7 +65,7 @@ def neighbour_weights(distances_TK: Float[Tensor, "t k"], beta: float) -> Float[
 def neighbour_probabilities(
     distances_TK: Float[Tensor, "t k"],
     token_TK: Int[Tensor, "t k"],
-    token_T: Int[Tensor, "t"],
+    token_T: Int[Tensor, t],
     betas: Sequence[float],
 ) -> Float[Tensor, "r t"]:
     """The probability that a datastore's neighbours give each true token, for each β."""

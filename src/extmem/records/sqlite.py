@@ -64,12 +64,9 @@ class _Core:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
-            )
+            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             connection.executescript(
-                "PRAGMA busy_timeout=30000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-                "PRAGMA secure_delete=ON;"
+                "PRAGMA busy_timeout=30000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;PRAGMA secure_delete=ON;"
             )
             self._check_format(connection)
         except sqlite3.DatabaseError as error:
@@ -128,9 +125,7 @@ class SqliteRecords(Records):
         check_key(key)
         kind, content = encode(value)
         row = (self.namespace, key, kind, content)
-        cursor = self._run(
-            "INSERT OR REPLACE INTO records (namespace, key, kind, value) VALUES (?, ?, ?, ?)", row
-        )
+        cursor = self._run("INSERT OR REPLACE INTO records (namespace, key, kind, value) VALUES (?, ?, ?, ?)", row)
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
@@ -141,9 +136,7 @@ class SqliteRecords(Records):
 
     def by_id(self, record_id: int) -> Record | None:
         where = (record_id, self.namespace)
-        row = self._run(
-            "SELECT id, key, kind, value FROM records WHERE id = ? AND namespace = ?", where
-        ).fetchone()
+        row = self._run("SELECT id, key, kind, value FROM records WHERE id = ? AND namespace = ?", where).fetchone()
         return None if row is None else Record(row[0], row[1], decode(row[2], row[3]))
 
     def delete(self, key: str) -> int | None:

@@ -151,6 +151,11 @@ def _text(file: Path) -> str:
         raise CorpusError(
             f"{file} is not UTF-8 text (byte {skipped + error.start}): convert it to UTF-8.", file
         ) from error
+    return _newlines(text)
+
+
+def _newlines(text: str) -> str:
+    """The text with its lines ended by newlines alone."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -170,4 +175,4 @@ def _json_lines(file: Path, name: str, content: str) -> Iterator[Document]:
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise CorpusError(f"{file}, line {number} holds half a character (a surrogate): mend it.", file)
         key = fields.get("key", fields.get("id"))
-        yield Document(f"{name}:{number}" if key in (None, "") else str(key), text.replace("\r\n", "\n").replace("\r", "\n"))
+        yield Document(f"{name}:{number}" if key in (None, "") else str(key), _newlines(text))

@@ -52,7 +52,10 @@ class Vocabulary:
 
     @classmethod
     def build(
-        cls, words: Iterable[str], size: int | None = None, store: WordStore | None = None
+        cls,
+        words: Iterable[str],
+        size: int | None = None,
+        store: WordStore | None = None,
     ) -> Vocabulary:
         """The `size` most frequent words, ties by first appearance; UNKNOWN and EOS are always in.
 

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from nltk.tokenize.destructive import NLTKWordTokenizer  # type: ignore[import-untyped]
+from nltk.tokenize.destructive import NLTKWordTokenizer
 
 from extmem.text.spacing import CJK, spaced
 from extmem.text.tokens import EOS, Tokens
 
 _PIECE = re.compile(rf"\n\s*\n|[{CJK}]|[^\s{CJK}]+")
-_PLAIN = re.compile(r"(\w+(?:[-./=+|]\w+)*)([,.;:!?]?)", re.ASCII)  # of which NLTK cuts only the end
-_CONTRACTED = re.compile(r"\b(cannot|gimme|gonna|gotta|lemme|wanna)\b", re.ASCII | re.IGNORECASE)  # but for these
+_PLAIN = re.compile(r"(\w+(?:[-./=+|]\w+)*)([,.;:!?]?)", re.ASCII)  # NLTK cuts only its end,
+_CONTRACTED = re.compile(r"\b(cannot|gimme|gonna|gotta|lemme|wanna)\b", re.ASCII | re.I)  # but for these
 _REMEMBERED = 1 << 17  # chunks, some 30 MB
 
 
