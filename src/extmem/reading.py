@@ -8,7 +8,7 @@ Shapes: N queries, K neighbours, H width of a vector.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,7 @@ class Reading:
     vectors: NDArray[np.float32]
 
 
+@runtime_checkable
 class Nearest(Protocol):
     """Anything that finds the K stored vectors nearest to each of N queries (N, H) float32."""
 

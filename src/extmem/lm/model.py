@@ -29,7 +29,7 @@ from extmem.memory import Memory
 from extmem.nn.mixture import Mixture
 from extmem.text.documents import Document, read_documents, split_corpus
 from extmem.text.normalise import normalise
-from extmem.text.tokenizer import EOS, Tokenizer, choose, from_json
+from extmem.text.tokenizer import EOS, BpeTokenizer, Tokenizer, choose, from_json
 from extmem.text.vocabulary import Vocabulary
 
 CELL_SAMPLE = 65_536  # training states from which the cells of large datastores are learned
@@ -94,7 +94,10 @@ class LanguageModel:
         size = 10_000 if vocabulary is None else vocabulary
         cutter = choose(tokenizer, texts["train"], size)
         words = {name: [cutter.encode(text).words for text in some] for name, some in texts.items()}
-        known = Vocabulary.build((word for some in words["train"] for word in some), vocabulary)
+        if isinstance(cutter, BpeTokenizer):
+            known = Vocabulary(cutter.words())
+        else:
+            known = Vocabulary.build((word for some in words["train"] for word in some), vocabulary)
         sizes = replace(sizes, vocabulary=len(known))
         ids = {name: _stream(known, some) for name, some in words.items()}
         if len(ids["train"]) < 64 or len(ids["valid"]) < 3:

@@ -68,5 +68,5 @@ def chunked_cross_entropy(
     three products and of the probabilities. With torch.float32 it equals
     torch.nn.functional.cross_entropy to rounding.
     """
-    loss: Tensor = _ChunkedCrossEntropy.apply(h_ND, weight_VD, bias_V, target_N, dtype)
+    loss: Tensor = _ChunkedCrossEntropy.apply(h_ND, weight_VD, bias_V, target_N, dtype)  # type: ignore[no-untyped-call]
     return loss

@@ -143,7 +143,7 @@ class _CellGateLayer(nn.Module):
         width = self.weight_c.shape[0]
         z_TBI = nn.functional.linear(x_TBD, self.weight_x, self.bias[: 3 * width])
         z_TBO = self.bias[3 * width :].expand(*z_TBI.shape[:2], width)
-        hs_TBH, c_BH = _CellGateScan.apply(
+        hs_TBH, c_BH = _CellGateScan.apply(  # type: ignore[no-untyped-call]
             torch.cat([z_TBI, z_TBO], dim=2), self.weight_h, self.weight_c, state[0][0], state[1][0]
         )
         return hs_TBH.transpose(0, 1), (hs_TBH[-1:], c_BH[None])

@@ -30,7 +30,7 @@ def decode(kind: str, content: bytes) -> Value:
     if kind == "bytes":
         return content
     text = content.decode("utf-8")
-    return text if kind == "text" else json.loads(text)  # type: ignore[no-any-return]
+    return text if kind == "text" else json.loads(text)
 
 
 def check_key(key: object) -> str:

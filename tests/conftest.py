@@ -1,0 +1,37 @@
+"""What all tests share: two threads, hypothesis without deadlines, one tiny trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pytest
+import torch
+from hypothesis import settings
+
+from extmem import LanguageModel
+
+torch.set_num_threads(2)
+settings.register_profile("extmem", deadline=None, derandomize=True)
+settings.load_profile("extmem")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve topics of Python's manual, a file each, and two more beside: manual.txt, held-out.txt."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "corpus").mkdir()
+    names = sorted(topics)
+    for name in names[:12]:
+        (folder / "corpus" / f"{name}.txt").write_text(topics[name], encoding="utf-8")
+    (folder / "manual.txt").write_text(topics["with"], encoding="utf-8")
+    (folder / "held-out.txt").write_text(topics["while"] + "\n\n" + topics["try"], encoding="utf-8")
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """A model of 32 units, trained for two epochs; its folder is `corpus.parent / "model"`."""
+    return LanguageModel.train(
+        corpus, corpus.parent / "model", epochs=2, units=32, embedding=32, batch=4, slots=4, capacity=50
+    )
