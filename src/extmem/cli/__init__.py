@@ -15,6 +15,8 @@ from typer.exceptions import TyperException
 from extmem.cli import demo, model, output, records
 from extmem.errors import ExtmemError, storage_error
 
+INTERRUPTED = 130  # what typer returns after Ctrl-C
+
 app = typer.Typer(
     name="extmem",
     help="An external memory for language models: models read and write it, people read, edit and erase it.",
@@ -36,11 +38,11 @@ def main() -> None:
 def _status() -> int:
     try:
         result = app(standalone_mode=False)
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except ExtmemError as error:
         return output.failure(str(error))
-    except typer.Exit as done:
-        return int(done.exit_code)
     except TyperException as error:
         return output.failure(f"{error.format_message()} (see: extmem --help)")
     except (KeyboardInterrupt, typer.Abort):

@@ -20,7 +20,7 @@ from torch import Tensor
 from extmem.errors import InvalidInput
 from extmem.lm.train import true_log_probabilities
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture, cache_probabilities, fit_shares, neighbour_probabilities
+from extmem.nn.mixture import Mixture, cache_probabilities, cache_trust, fit_shares, neighbour_probabilities
 
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
@@ -145,7 +145,10 @@ def probabilities(
     read = time.perf_counter()
     spread = float((states - states.mean(0)).square().sum(1).mean()) + 1e-12
     betas = tuple(scale / spread for scale in SCALES)
-    cache = {window: cache_probabilities(states, ids, betas, window) for window in WINDOWS}
+    trust = cache_trust(torch.arange(len(ids), device=ids.device))
+    cache = {
+        window: trust * cache_probabilities(states, ids, betas, window) + (1 - trust) * alone for window in WINDOWS
+    }
     cached = time.perf_counter()
     near = _datastore_probabilities(model, states, ids, betas, memory)
     done = time.perf_counter()

@@ -23,7 +23,7 @@ from extmem.errors import InvalidInput
 from extmem.indexes.datastore import Datastore
 from extmem.lm.network import NetworkState
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture, neighbour_weights
+from extmem.nn.mixture import Mixture, cache_trust, neighbour_weights
 from extmem.reading import Citation
 from extmem.text.normalise import normalise
 
@@ -151,7 +151,7 @@ class Generator:
         """Tokens as they are chosen, until the text ends."""
         for _ in range(self.sampling.max_tokens):
             read = self._read(hypothesis)
-            choice = self._choose(self._adjusted(read.p_V, hypothesis.ids))
+            choice = self._choose(self._adjusted(read, hypothesis.ids))
             if choice == self.model.vocabulary.eos:
                 return
             token = self._token(read, choice)
@@ -167,7 +167,7 @@ class Generator:
             grown = [beam for beam in beams if beam.ended]
             for beam in (beam for beam in beams if not beam.ended):
                 read = self._read(beam)
-                p_V = self._adjusted(read.p_V, beam.ids)
+                p_V = self._adjusted(read, beam.ids)
                 top = torch.topk(p_V, min(self.sampling.beams, int((p_V > 0).sum())))
                 for choice in top.indices.tolist():
                     grown.append(self._grown(beam, read, choice, self._token(read, choice)))
@@ -185,7 +185,7 @@ class Generator:
             distances = (torch.stack(keys) - hidden).square().sum(1).cpu()
             tokens = torch.tensor(hypothesis.ids[-len(keys) :])
             cache_V.index_add_(0, tokens, neighbour_weights(distances[None], mixture.cache_beta)[0])
-            cache_V *= mixture.cache_lam
+            cache_V *= mixture.cache_lam * float(cache_trust(torch.tensor([len(hypothesis.keys)])))
         entries, tokens_K, weights_K = np.empty(0, np.int64), torch.empty(0, dtype=torch.long), torch.empty(0)
         if self.datastore is not None:
             k = min(mixture.neighbours, len(self.datastore))
@@ -199,12 +199,14 @@ class Generator:
         share = float(cache_V.sum() + near_V.sum())
         return _Read((1 - share) * model_V + cache_V + near_V, cache_V, near_V, entries, tokens_K, weights_K)
 
-    def _adjusted(self, p_V: Tensor, ids: list[int]) -> Tensor:
-        """The distribution to choose from: no unknown word unless a memory can spell it, repeated
-        words held down, and tempered."""
-        sampling, p_V = self.sampling, p_V.clone()
-        if self.datastore is None:
-            p_V[self.model.vocabulary.unknown] = 0.0
+    def _adjusted(self, read: _Read, ids: list[int]) -> Tensor:
+        """The distribution to choose from: words of the last 64 tokens held down, repeats excluded.
+
+        <unk> stands for many words. It can be written only as a word that the memory spells, so it
+        counts as much as the weightiest of those."""
+        sampling, p_V, unknown = self.sampling, read.p_V.clone(), self.model.vocabulary.unknown
+        spelled = read.weights_K[read.tokens_K == unknown]
+        p_V[unknown] = spelled.max() if len(spelled) else 0.0
         recent = torch.tensor(sorted(set(ids[-64:])))
         p_V[recent] /= sampling.repetition
         size = sampling.no_repeat

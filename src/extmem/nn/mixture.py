@@ -57,6 +57,12 @@ def cache_probabilities(
     return found
 
 
+def cache_trust(read_T: Int[Tensor, t]) -> Float[Tensor, t]:
+    """How much of its share a cache gets that has seen so many tokens: n / (n + 100); the model gets
+    the rest. A cache of ten words would otherwise repeat them."""
+    return read_T / (read_T + 100)
+
+
 def neighbour_weights(distances_TK: Float[Tensor, "t k"], beta: float) -> Float[Tensor, "t k"]:
     """softmax(-β d²) over the neighbours; a row without any (all inf) gets zeros."""
     return torch.softmax(-beta * distances_TK, dim=1).nan_to_num(0.0)

@@ -1,0 +1,84 @@
+"""The rules of the house, as statements about its files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import extmem
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_a_file_holds_one_concept_and_says_what_it_knows(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    assert path.stem not in {"utils", "common", "helpers", "misc", "manager"}
+    opening = ast.get_docstring(ast.parse(text)) or ""
+    assert "Knows:" in opening
+    assert "NotImplementedError" not in text
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 70, node.name
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"line {node.lineno} prints"
+
+
+def test_public_names_are_few_and_all_there():
+    assert extmem.__all__ == sorted(extmem.__all__)
+    assert len(extmem.__all__) <= 12
+    for name in extmem.__all__:
+        assert getattr(extmem, name) is not None
+
+
+@pytest.mark.parametrize("code", ["import extmem", "import extmem.memory", "import extmem.cli"])
+def test_importing_loads_neither_torch_nor_faiss_nor_numpy(code):
+    loaded = f"{code}; import sys; print([m for m in ('torch', 'faiss', 'numpy') if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_block_of_the_docs_runs(page, model, corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus", "model", "manual.txt", "held-out.txt"):
+        (tmp_path / name).symlink_to(corpus.parent / name)
+    names: dict[str, object] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+    if page.name.startswith("README"):
+        assert names["text"].tokens
+        assert names["memory"].retrieve("apple") is None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_docs_exists(page):
+    from typer.main import get_command
+
+    from extmem.cli import app
+
+    commands = get_command(app).commands
+    targets = re.findall(r"^([a-z ]+):", (ROOT / "Makefile").read_text(), re.M)
+    lines = [line.split("#")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
+    for line in filter(None, lines):
+        words = line.split()
+        if words[0] == "make":
+            assert any(words[1] in target.split() for target in targets), line
+        elif words[0].endswith("extmem"):
+            options = {option for parameter in commands[words[1]].params for option in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= options, line
