@@ -107,7 +107,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         if len(vocabulary) != config.vocabulary:
             raise ModelError(f"{folder}: its vocabulary is damaged (words are missing): {again}.", folder)
         return Checkpoint(
-            config, about["tokenizer"], vocabulary, load(content), Mixture(**about["mixture"]), about["history"]
+            config, about["tokenizer"], vocabulary, load(content), Mixture.from_json(about["mixture"]), about["history"]
         )
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, ExtmemError):

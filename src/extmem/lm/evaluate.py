@@ -11,29 +11,23 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from extmem.errors import InvalidInput
+from extmem.lm.fitting import LEAST, ROWS, Probabilities, fit_mixtures, only
 from extmem.lm.train import true_log_probabilities
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture, cache_probabilities, cache_trust, fit_shares, neighbour_probabilities
+from extmem.nn.mixture import Mixture, cache_probabilities, cache_trust, neighbour_probabilities
 
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
 
-SCALES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # β times the mean squared spread of the states
+SCALES = tuple(2.0**power for power in range(-1, 11))  # β times the mean squared spread of the states
 WINDOWS = (100, 500, 2000)
-LEAST = 400  # tokens that a text must have for λ and β to be fitted on it
-ROWS = {
-    "model": ("model",),
-    "cache": ("model", "cache"),
-    "datastore": ("model", "datastore"),
-    "memory": ("model", "cache", "datastore"),
-}
 
 
 @dataclass(frozen=True)
@@ -81,32 +75,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class Probabilities:
-    """What every source gives each true token: model (T,), cache {window: (R, T)}, datastore (R, T)."""
-
-    betas: tuple[float, ...]
-    model: Tensor
-    cache: dict[int, Tensor]
-    datastore: Tensor | None
-
-    def sources(self, mixture: Mixture) -> dict[str, Tensor]:
-        """The rows that this mixture's windows and β choose."""
-        chosen = {"model": self.model, "cache": self.cache[mixture.window][self._row(mixture.cache_beta)]}
-        if self.datastore is not None:
-            chosen["datastore"] = self.datastore[self._row(mixture.datastore_beta)]
-        return chosen
-
-    def _row(self, beta: float) -> int:
-        return min(range(len(self.betas)), key=lambda row: abs(math.log(self.betas[row] / beta)))
-
-    def part(self, where: slice) -> Probabilities:
-        """The same for some of the tokens."""
-        cache = {window: p[:, where] for window, p in self.cache.items()}
-        near = None if self.datastore is None else self.datastore[:, where]
-        return Probabilities(self.betas, self.model[where], cache, near)
-
-
 def evaluate(model: LanguageModel, text: str, memory: Memory | None = None) -> Evaluation:
     """Measures `text`, cross-fitted; a text under 400 tokens is measured with the mixture the model
     or the memory came with. Raises InvalidInput for a text without words, WrongModel where the memory
@@ -118,16 +86,17 @@ def evaluate(model: LanguageModel, text: str, memory: Memory | None = None) -> E
     half = len(ids) // 2
     halves = [slice(0, half), slice(half, len(ids))]
     if len(ids) < LEAST:
-        fitted = [dict.fromkeys(ROWS, model.mixture_for(memory))] * 2
+        given_mixture = model.mixture_for(memory)
+        fitted = [{row: only(given_mixture, kinds) for row, kinds in ROWS.items()}] * 2
     else:
         fitted = [fit_mixtures(given.part(where), model.mixture) for where in reversed(halves)]
     nats: dict[str, float | None] = {}
     for row, kinds in ROWS.items():
-        if "datastore" in kinds and given.datastore is None:
+        if "near" in kinds and given.datastore is None:
             nats[row] = None
             continue
-        measured = zip(halves, fitted, strict=True)
-        nats[row] = sum(_nats(given.part(where), mixtures[row], kinds) for where, mixtures in measured)
+        mixed = torch.cat([given.part(where).mixed(fit[row]) for where, fit in zip(halves, fitted, strict=True)])
+        nats[row] = float(-mixed.clamp_min(1e-30).log().sum())
     if nats["memory"] is None:
         nats["memory"], seconds["memory"] = nats["cache"], seconds["cache"]
     return Evaluation(len(ids), len(text), nats, seconds, [mixtures["memory"] for mixtures in fitted])
@@ -154,65 +123,23 @@ def probabilities(
     done = time.perf_counter()
     base = read - began
     seconds: dict[str, float | None] = {"model": base, "cache": base + cached - read}
-    seconds["datastore"] = None if near is None else base + done - cached
-    seconds["memory"] = None if near is None else done - began
-    return Probabilities(betas, alone, cache, near), seconds
+    seconds["datastore"] = None if near[0] is None else base + done - cached
+    seconds["memory"] = None if near[0] is None else done - began
+    return Probabilities(betas, alone, cache, *near), seconds
 
 
 def _datastore_probabilities(
     model: LanguageModel, states: Tensor, ids: Tensor, betas: tuple[float, ...], memory: Memory | None
-) -> Tensor | None:
-    if memory is None:
-        return None
-    datastore = model.datastore(memory)
-    if not len(datastore):
-        return None
-    found, k = [], min(model.mixture.neighbours, len(datastore))
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """The probability of each true token at each β, and the distance of the nearest entry."""
+    datastore = None if memory is None else model.datastore(memory)
+    if datastore is None or not len(datastore):
+        return None, None
+    found, nearest, k = [], [], min(model.mixture.neighbours, len(datastore))
     for queries, truth in zip(states.split(4096), ids.split(4096), strict=True):
         entries, distances = datastore.search(queries.cpu().numpy(), k)
         tokens = torch.from_numpy(datastore.tokens[entries]).to(ids.device, torch.long)
         near = torch.from_numpy(distances).to(ids.device)
         found.append(neighbour_probabilities(near, tokens, truth, betas))
-    return torch.cat(found, dim=1)
-
-
-def fit_mixtures(given: Probabilities, start: Mixture) -> dict[str, Mixture]:
-    """The mixture of each row that gives this text the highest likelihood: β and window of each
-    memory by itself, then the shares of the row's sources together."""
-    _, window, beta = max(
-        (_shares([given.model, p])[1], window, beta)
-        for window, rows in given.cache.items()
-        for beta, p in zip(given.betas, rows, strict=True)
-    )
-    chosen = replace(start, window=window, cache_beta=beta)
-    if given.datastore is not None:
-        _, beta = max(
-            (_shares([given.model, p])[1], beta) for beta, p in zip(given.betas, given.datastore, strict=True)
-        )
-        chosen = replace(chosen, datastore_beta=beta)
-    sources, fitted = given.sources(chosen), {}
-    for row, kinds in ROWS.items():
-        there = [kind for kind in kinds if kind in sources]
-        shares, _ = _shares([sources[kind] for kind in there])
-        lam = {f"{kind}_lam": share for kind, share in zip(there, shares, strict=True) if kind != "model"}
-        fitted[row] = replace(chosen, **lam)  # type: ignore[arg-type]
-    return fitted
-
-
-def _shares(sources: list[Tensor]) -> tuple[list[float], float]:
-    """The best shares, and the log-likelihood they reach."""
-    parts = torch.stack(sources)
-    shares = fit_shares(parts)
-    mixed = torch.tensor(shares, dtype=torch.double, device=parts.device) @ parts.double()
-    return shares, float(mixed.clamp_min(1e-30).log().sum())
-
-
-def _nats(given: Probabilities, mixture: Mixture, kinds: tuple[str, ...]) -> float:
-    sources = {kind: p for kind, p in given.sources(mixture).items() if kind in kinds}
-    lam = {"cache": mixture.cache_lam, "datastore": mixture.datastore_lam}
-    rest = 1 - sum(lam[kind] for kind in sources if kind != "model")
-    mixed = rest * sources["model"].double()
-    for kind in sources:
-        if kind != "model":
-            mixed = mixed + lam[kind] * sources[kind].double()
-    return float(-mixed.clamp_min(1e-30).log().sum())
+        nearest.append(near[:, 0])
+    return torch.cat(found, dim=1), torch.cat(nearest)

@@ -11,6 +11,7 @@ Shapes: V vocabulary, K neighbours, D width of a state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -180,21 +181,24 @@ class Generator:
         mixture, hidden = self.mixture, hypothesis.hidden_D
         model_V = self.model.network.log_probabilities(hidden[None])[0].exp().cpu()
         cache_V, near_V = torch.zeros_like(model_V), torch.zeros_like(model_V)
-        keys = hypothesis.keys[-mixture.window :]
-        if keys:
-            distances = (torch.stack(keys) - hidden).square().sum(1).cpu()
-            tokens = torch.tensor(hypothesis.ids[-len(keys) :])
-            cache_V.index_add_(0, tokens, neighbour_weights(distances[None], mixture.cache_beta)[0])
-            cache_V *= mixture.cache_lam * float(cache_trust(torch.tensor([len(hypothesis.keys)])))
         entries, tokens_K, weights_K = np.empty(0, np.int64), torch.empty(0, dtype=torch.long), torch.empty(0)
+        shares = mixture.at(math.inf)
         if self.datastore is not None:
             k = min(mixture.neighbours, len(self.datastore))
             found, near = self.datastore.search(hidden[None].cpu().numpy(), k)
-            entries = found[0][found[0] >= 0]
+            entries, shares = found[0][found[0] >= 0], mixture.at(float(near[0, 0]))
             tokens_K = torch.from_numpy(self.datastore.tokens[entries]).long()
-            distances_K = torch.from_numpy(near[0][: len(entries)])
-            weights_K = neighbour_weights(distances_K[None], mixture.datastore_beta)[0] * mixture.datastore_lam
+            distances = torch.from_numpy(near[:, : len(entries)])
+            smooth = neighbour_weights(distances, mixture.near_beta)[0]
+            sharp = neighbour_weights(distances, mixture.sharp_beta)[0]
+            weights_K = shares.near * smooth + shares.sharp * sharp
             near_V.index_add_(0, tokens_K, weights_K)
+        keys = hypothesis.keys[-mixture.window :]
+        if keys:
+            distances = (torch.stack(keys) - hidden).square().sum(1).cpu()
+            weights = neighbour_weights(distances[None], mixture.cache_beta)[0]
+            share = shares.cache * float(cache_trust(torch.tensor([len(hypothesis.keys)])))
+            cache_V.index_add_(0, torch.tensor(hypothesis.ids[-len(keys) :]), share * weights)
         # A memory with nothing in it leaves its share to the model.
         share = float(cache_V.sum() + near_V.sum())
         return _Read((1 - share) * model_V + cache_V + near_V, cache_V, near_V, entries, tokens_K, weights_K)

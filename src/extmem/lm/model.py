@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch import Tensor
 from extmem.errors import CorpusError, InvalidInput, ModelError, WrongModel
 from extmem.indexes.datastore import Datastore
 from extmem.lm.checkpoint import Checkpoint, device_named, load_checkpoint, save_checkpoint
-from extmem.lm.evaluate import LEAST, Evaluation, evaluate, fit_mixtures, probabilities
+from extmem.lm.evaluate import Evaluation, evaluate, probabilities
+from extmem.lm.fitting import LEAST, SHARPER, fit_mixtures
 from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
 from extmem.lm.memorize import Memorized, memorize
 from extmem.lm.network import ModelConfig, Network
@@ -169,15 +170,14 @@ class LanguageModel:
             raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
         given, _ = probabilities(self, ids, memory)
         mixture = fit_mixtures(given, self.mixture)["memory"]
-        note = {field.name: getattr(mixture, field.name) for field in fields(Mixture)}
         with memory.transaction():
-            memory.records.ledger_put("mixture", self.fingerprint, note)
+            memory.records.ledger_put("mixture", self.fingerprint, asdict(mixture))
         return mixture
 
     def mixture_for(self, memory: Memory | None) -> Mixture:
         """The mixture fitted for this memory, or else the one the model came with."""
         note = None if memory is None else memory.records.ledger("mixture").get(self.fingerprint)
-        return Mixture(**note) if note else self.mixture
+        return Mixture.from_json(note) if note else self.mixture
 
     def evaluate(self, held: str | Path, memory: Memory | None = None) -> Evaluation:
         """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all)."""
@@ -215,8 +215,10 @@ class LanguageModel:
         if len(ids) < LEAST:
             return
         given, _ = probabilities(self, ids, None)
-        mixture = fit_mixtures(given, self.mixture)["cache"]
-        self.mixture = replace(mixture, datastore_beta=mixture.cache_beta)
+        cache = fit_mixtures(given, self.mixture)["cache"]
+        shares = tuple(row._replace(cache=cache.shares[0].cache) for row in self.mixture.shares)
+        beta = cache.cache_beta
+        self.mixture = replace(cache, near_beta=beta, sharp_beta=SHARPER * beta, shares=shares)
         self.checkpoint = replace(self.checkpoint, mixture=self.mixture)
 
 

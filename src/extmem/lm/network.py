@@ -88,7 +88,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def read(
-        self, token_T: Int[Tensor, t], state: NetworkState | None = None, segment: int = 512
+        self, token_T: Int[Tensor, "t"], state: NetworkState | None = None, segment: int = 512
     ) -> tuple[Float[Tensor, "t e"], NetworkState]:
         """Reads one text without learning: its states and where it stands at the end."""
         self.eval()

@@ -58,8 +58,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def chunked_cross_entropy(
     h_ND: Float[Tensor, "n d"],
     weight_VD: Float[Tensor, "v d"],
-    bias_V: Float[Tensor, v],
-    target_N: Int[Tensor, n],
+    bias_V: Float[Tensor, "v"],
+    target_N: Int[Tensor, "n"],
     dtype: torch.dtype = torch.bfloat16,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats of softmax(h W^T + b) against the targets.

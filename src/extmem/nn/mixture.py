@@ -1,17 +1,22 @@
 """Mixing what a memory says of the next word with what the model says.
 
-    p(w) = (1 - λ_c - λ_d) p_model(w) + λ_c p_cache(w) + λ_d p_datastore(w)
+    p(w) = (1 - Σ λ) p_model(w) + λ_cache p_cache(w) + λ_near p_near(w) + λ_sharp p_sharp(w)
     p_memory(w) = Σ_j softmax(-β ‖q - k_j‖²) [v_j = w]
 
 (kNN-LM, Khandelwal et al. 2020, eq. 2-3; the continuous cache, Grave et al. 2017, is the same over
-the text being read.) Knows: keys, distances, probabilities. Does not know: where they are stored.
+the text being read.) The datastore is read at two β: the lower smooths over many neighbours, the
+sharper one repeats what followed the nearest. How much each counts depends on how near the nearest
+neighbour is: a λ for each range of distances, the plainest form of a λ predicted per token (He et al.
+2021). Knows: keys, distances, probabilities. Does not know: where they are stored.
 Shapes: T queries in reading order, N entries, K neighbours, D key width, R inverse temperatures β.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,20 +25,40 @@ from torch import Tensor
 BLOCK = 256  # queries whose distances to the window are held at once
 
 
+class Shares(NamedTuple):
+    """What each memory gives of the probability; the rest is the model's."""
+
+    cache: float
+    near: float
+    sharp: float
+
+
 @dataclass(frozen=True)
 class Mixture:
-    """How much to trust each memory. λ are shares of the probability; β are 1 / squared distance."""
+    """How much to trust each memory. β are 1 / squared distance; `shares` has a row for every range
+    that `edges` (ascending squared distances of the nearest neighbour) cut, one more than edges."""
 
-    cache_lam: float = 0.1
     cache_beta: float = 0.1
     window: int = 500
-    datastore_lam: float = 0.25
-    datastore_beta: float = 0.1
+    near_beta: float = 0.1
+    sharp_beta: float = 1.6
     neighbours: int = 512
+    edges: tuple[float, ...] = ()
+    shares: tuple[Shares, ...] = (Shares(0.1, 0.15, 0.1),)
+
+    @classmethod
+    def from_json(cls, about: dict[str, Any]) -> Mixture:
+        """The mixture that `asdict` and JSON made this of."""
+        shares = tuple(Shares(*row) for row in about["shares"])
+        return cls(**{**about, "edges": tuple(about["edges"]), "shares": shares})
+
+    def at(self, nearest: float) -> Shares:
+        """The shares where the nearest neighbour is at this squared distance."""
+        return self.shares[bisect.bisect_left(self.edges, nearest)]
 
 
 def cache_probabilities(
-    keys_TD: Float[Tensor, "t d"], token_T: Int[Tensor, t], betas: Sequence[float], window: int
+    keys_TD: Float[Tensor, "t d"], token_T: Int[Tensor, "t"], betas: Sequence[float], window: int
 ) -> Float[Tensor, "r t"]:
     """The probability a cache of the last `window` (state, next token) pairs gives each true token.
 
@@ -57,7 +82,7 @@ def cache_probabilities(
     return found
 
 
-def cache_trust(read_T: Int[Tensor, t]) -> Float[Tensor, t]:
+def cache_trust(read_T: Int[Tensor, "t"]) -> Float[Tensor, "t"]:
     """How much of its share a cache gets that has seen so many tokens: n / (n + 100); the model gets
     the rest. A cache of ten words would otherwise repeat them."""
     return read_T / (read_T + 100)
@@ -71,7 +96,7 @@ def neighbour_weights(distances_TK: Float[Tensor, "t k"], beta: float) -> Float[
 def neighbour_probabilities(
     distances_TK: Float[Tensor, "t k"],
     token_TK: Int[Tensor, "t k"],
-    token_T: Int[Tensor, t],
+    token_T: Int[Tensor, "t"],
     betas: Sequence[float],
 ) -> Float[Tensor, "r t"]:
     """The probability that a datastore's neighbours give each true token, for each β."""
