@@ -86,6 +86,7 @@ class Memory:
             if record_id is None:
                 return False
             self._discard(record_id)
+            self.records.enlist(self._keyword)
         return True
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -120,9 +121,6 @@ class Memory:
         """All of what is done inside, or nothing."""
         with self.records.transaction():
             yield
-        if not self.records.in_transaction:
-            for datastore in self._datastores.values():
-                datastore.sweep()
 
     def datastore(self, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> Datastore:
         """The datastore that the model with this fingerprint reads and writes."""
@@ -130,6 +128,7 @@ class Memory:
 
         if fingerprint not in self._datastores:
             self._datastores[fingerprint] = Datastore(self.records, fingerprint, dim, cells)
+            self._datastores[fingerprint].sweep()
         opened = self._datastores[fingerprint]
         if cells is not None:
             opened.use_cells(cells)
@@ -150,6 +149,13 @@ class Memory:
     def verify(self) -> list[str]:
         """What in any index does not fit the records; empty if all is well."""
         return [*self._keyword.verify(), *(line for one in self.datastores() for line in one.verify())]
+
+    def rebuild(self) -> None:
+        """Derives the keyword index anew. A datastore is derived by its model: `memorize` again."""
+        with self.transaction():
+            self._keyword.clear()
+            for record in self.records.records():
+                self._keyword.add(record)
 
     def close(self) -> None:
         """Lets go of files."""

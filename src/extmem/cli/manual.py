@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from extmem.errors import CorpusError
 
+_UNDERLINE = re.compile(r"^[ \t]*([-=*~^+|])(?:[ \t]*[-=*~^+|])*[ \t]*$\n?", re.M)  # of headings; frames of tables
+_CODE = re.compile(r'"([^"\s]+)"|``([^`\n]+)``|`([^`\'\s]+)[`\']')  # "with", ``with``, `with'
 _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "__pycache__"}
 
 
@@ -21,7 +24,8 @@ _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2t
 class Manual:
     """`docstrings` of the standard library, to train on; topics of the manual by name: some to
     `memorize`, some to `fit` the mixture on, some to be `measured`. A paragraph of the last two that
-    also stands in the docstrings or among the memorized is left out."""
+    also stands in the docstrings or among the memorized is left out; so are, everywhere, the lines
+    under headings (a run of asterisks is no feat to predict) and the quotes that mark code."""
 
     docstrings: list[str]
     memorize: dict[str, str]
@@ -37,16 +41,21 @@ def read_manual() -> Manual:
     if not docstrings:
         raise CorpusError("this Python came without its library's source: install it, then try again.")
     names = sorted(topics)
-    memorize = {name: topics[name] for number, name in enumerate(names) if number % 10 not in (0, 3, 5)}
+    plain = {name: _plain(topics[name]) for name in names}
+    memorize = {name: plain[name] for number, name in enumerate(names) if number % 10 not in (0, 3, 5)}
     seen = {paragraph for text in [*docstrings, *memorize.values()] for paragraph in _paragraphs(text)}
 
     def fresh(digits: tuple[int, ...]) -> str:
-        chosen = [topics[name] for number, name in enumerate(names) if number % 10 in digits]
+        chosen = [plain[name] for number, name in enumerate(names) if number % 10 in digits]
         new = dict.fromkeys(p for text in chosen for p in _paragraphs(text) if p not in seen)
         seen.update(new)
         return "\n\n".join(new) + "\n"
 
     return Manual(docstrings, memorize, fresh((3,)), fresh((0, 5)))
+
+
+def _plain(text: str) -> str:
+    return _CODE.sub(lambda found: found[1] or found[2] or found[3], _UNDERLINE.sub("", text))
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -65,7 +74,7 @@ def _docstrings(library: Path) -> Iterator[str]:
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                text = inspect.cleandoc(ast.get_docstring(node) or "")
+                text = _plain(inspect.cleandoc(ast.get_docstring(node) or "")).strip()
                 if text and text not in seen:
                     seen.add(text)
                     yield text

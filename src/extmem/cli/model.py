@@ -12,6 +12,7 @@ import typer
 
 from extmem.cli import output
 from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, opened
+from extmem.memory import Memory
 
 if TYPE_CHECKING:
     from extmem.lm.evaluate import Evaluation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from extmem.lm.train import Progress
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Whole = Annotated[int, typer.Option(min=1)]
+SeedOption = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
 
 def train(
@@ -27,21 +28,21 @@ def train(
     out: Annotated[str, typer.Option(help="The folder the model goes to.")],
     tokenizer: Annotated[str, typer.Option(help="auto, words, whitespace, characters or bpe.")] = "auto",
     vocabulary: Annotated[int | None, typer.Option(min=3, help="Words; at most 10000 if not given.")] = None,
-    embedding: Whole = 128,
-    units: Whole = 128,
-    layers: Whole = 1,
+    embedding: Annotated[int, typer.Option(min=1, help="Width of a word's vector.")] = 128,
+    units: Annotated[int, typer.Option(min=1, help="Width of the LSTM.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, help="LSTM layers.")] = 1,
     gates: Annotated[str, typer.Option(help="cell or input: what the output gate reads.")] = "cell",
     memory_layer: Annotated[bool, typer.Option(help="With ExternalMemoryLayer.")] = True,
-    slots: Annotated[int, typer.Option(min=0)] = 32,
-    capacity: Annotated[int, typer.Option(min=0)] = 100,
-    dropout: float = 0.25,
-    epochs: Whole = 14,
-    batch: Whole = 20,
-    sequence_length: Whole = 100,
-    learning_rate: float = 3e-3,
-    clip: float = 1.0,
-    patience: Whole = 4,
-    seed: int = 0,
+    slots: Annotated[int, typer.Option(min=0, help="Learned pairs of the memory layer.")] = 32,
+    capacity: Annotated[int, typer.Option(min=0, help="Steps the memory layer looks back.")] = 100,
+    dropout: Annotated[float, typer.Option(help="From 0 to 1: of words, layers and outputs.")] = 0.25,
+    epochs: Annotated[int, typer.Option(min=1, help="Times the corpus is read.")] = 14,
+    batch: Annotated[int, typer.Option(min=1, help="Streams read side by side.")] = 20,
+    sequence_length: Annotated[int, typer.Option(min=1, help="Steps back-propagated through.")] = 100,
+    learning_rate: Annotated[float, typer.Option(help="The highest; it warms up, then falls as a cosine.")] = 3e-3,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation that end the training.")] = 4,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     log: Annotated[str | None, typer.Option(help="A folder for TensorBoard.")] = None,
     profile: Annotated[str | None, typer.Option(help="A folder for a PyTorch profiler trace.")] = None,
@@ -94,7 +95,7 @@ def memorize(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder.")],
     file: Annotated[str, typer.Argument(help="A text that neither model nor memory has seen.")],
-    memory: Annotated[str | None, typer.Option("--memory", envvar="EXTMEM_MEMORY", help="The memory's folder.")] = None,
+    memory: MemoryOption = DEFAULT,
     namespace: NamespaceOption = "",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -102,28 +103,27 @@ def evaluate(
     """Perplexity of FILE: model alone, with cache, with datastore, with both."""
     from extmem.lm.model import LanguageModel
 
-    store = opened(memory, namespace) if memory is not None else None
-    result = LanguageModel.load(model, device).evaluate(file, store)
+    result = LanguageModel.load(model, device).evaluate(file, _to_read(memory, namespace))
     if as_json:
         output.as_json(result.to_json())
         return
     show_evaluation(f"{Path(file).name}: {result.tokens:,} tokens", result)
-    if memory is not None and result.perplexity["datastore"] is None:
+    if result.perplexity["datastore"] is None:
         output.note(f"nothing is memorized in {memory}: extmem memorize {model} FILE --memory {memory}")
 
 
 def generate(
     model: Annotated[str, typer.Argument(help="A model's folder.")],
     prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
-    memory: Annotated[str | None, typer.Option("--memory", envvar="EXTMEM_MEMORY", help="The memory's folder.")] = None,
+    memory: MemoryOption = DEFAULT,
     namespace: NamespaceOption = "",
-    max_tokens: Whole = 60,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Words at most.")] = 60,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest word.")] = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    beams: Whole = 1,
+    top_k: Annotated[int, typer.Option(min=0, help="Only the k likeliest words; 0 takes all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Only the likeliest words that make up p.")] = 1.0,
+    beams: Annotated[int, typer.Option(min=1, help="More than one: search for the likeliest text.")] = 1,
     repetition: Annotated[float, typer.Option(help="Divides the probability of recent words.")] = 1.2,
-    seed: int = 0,
+    seed: SeedOption = 0,
     allow_unknown: Annotated[bool, typer.Option(help="Accept words nobody knows in the prompt.")] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -131,16 +131,20 @@ def generate(
     """Write on from PROMPT; words that came from the memory are coloured, their sources listed."""
     from extmem.lm.model import LanguageModel
 
-    store = opened(memory, namespace) if memory is not None else None
     loaded = LanguageModel.load(model, device)
     text = loaded.generate(
-        prompt, store, allow_unknown=allow_unknown, max_tokens=max_tokens, temperature=temperature,
-        top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
+        prompt, _to_read(memory, namespace), allow_unknown=allow_unknown, max_tokens=max_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
     )  # fmt: skip
     if as_json:
         output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})
         return
     show_generation(prompt, text.tokens)
+
+
+def _to_read(path: str, namespace: str) -> Memory | None:
+    """The memory at `path`, or None if there is none: reading makes no folder."""
+    return opened(path, namespace) if Path(path).exists() else None
 
 
 class TrainingBar(output.Bar):

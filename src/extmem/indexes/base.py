@@ -9,7 +9,8 @@ from extmem.records.base import Record
 
 
 class Index(ABC):
-    """Something derived from records; it changes inside their transaction, so both or neither do."""
+    """Something derived from records; it changes inside their transaction, so both or neither do.
+    One that needs `settle` and `sweep` enlists itself with the records."""
 
     @abstractmethod
     def add(self, record: Record) -> None:
@@ -22,6 +23,14 @@ class Index(ABC):
     @abstractmethod
     def clear(self) -> None:
         """Drops everything."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Makes what was dropped unreadable; called before the transaction is committed."""
+
+    @abstractmethod
+    def sweep(self) -> None:
+        """Deletes files that nothing names any more; called after the transaction has ended."""
 
     @abstractmethod
     def verify(self) -> list[str]:

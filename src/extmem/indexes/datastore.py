@@ -62,7 +62,6 @@ class Datastore(Index):
         self._folder = records.folder / "datastores" / fingerprint if records.folder else None
         self._segments: dict[str, Arrays] = {}
         self._joined_from: list[str] = []
-        self._swept = False  # a process killed between commit and sweep may have left files
         self._arrays = self._nothing()
         self._index: faiss.Index | None = None
         self._quantizer: faiss.Index | None = None
@@ -119,6 +118,7 @@ class Datastore(Index):
         added = [self._checked(part) for part in entries if len(part.tokens)]
         if not added:
             return
+        self.records.enlist(self)
         ledger = self.records.ledger(self._kind)
         last = next(reversed(ledger), None)
         if last is not None and ledger[last]["entries"] < SEGMENT_MINIMUM:
@@ -138,9 +138,9 @@ class Datastore(Index):
         hit = [name for name, arrays in loaded.items() if np.isin(arrays["records"], doomed).any()]
         if not hit:
             return
+        self.records.enlist(self)
         # Segments keep their order in the ledger, so all from the first one hit are entered anew.
         first = list(ledger).index(hit[0])
-        self._swept = False
         for name in list(ledger)[first:]:
             self.records.ledger_remove(self._kind, name)
             if name in hit:
@@ -152,21 +152,22 @@ class Datastore(Index):
 
     def clear(self) -> None:
         """Drops every entry; call it inside the records' transaction."""
-        self._swept = False
+        self.records.enlist(self)
         for name in self.records.ledger(self._kind):
             self.records.ledger_remove(self._kind, name)
 
+    def settle(self) -> None:
+        """Nothing: the ledger changed with the records."""
+
     def sweep(self) -> None:
-        """Deletes the files that the ledger does not name; call it after a transaction that changed
-        entries. Writers make files only while they hold the records' write lock, and so does this."""
-        if self._folder is None or self._swept or not self._folder.exists():
+        """Deletes the files that the ledger does not name: those of a change, and those that a process
+        killed before its sweep left. Writers make files only while they hold the records' write lock,
+        and so does this."""
+        if self._folder is None or self.records.in_transaction or not self._strays():
             return
         with self.records.transaction():
-            named = self.records.ledger(self._kind)
-            for path in self._folder.iterdir():
-                if path.name not in named:
-                    path.unlink(missing_ok=True)
-        self._swept = True
+            for path in self._strays():
+                path.unlink(missing_ok=True)
 
     def verify(self) -> list[str]:
         """What is wrong: a segment missing or damaged, entries of a record that is not there."""
@@ -192,6 +193,11 @@ class Datastore(Index):
             "bytes": int(sum(array.nbytes for array in arrays.values())),
             "search": "exact" if self._exact() else f"inverted file, {PROBES} of {cells} cells",
         }
+
+    def _strays(self) -> list[Path]:
+        assert self._folder is not None
+        named = self.records.ledger(self._kind)
+        return [path for path in self._folder.glob("*") if path.name not in named]
 
     def _nothing(self) -> Arrays:
         return {
@@ -220,7 +226,6 @@ class Datastore(Index):
     def _write(self, arrays: Arrays) -> None:
         name = f"{uuid.uuid4().hex}.safetensors"
         note: dict[str, Any] = {"entries": len(arrays["tokens"])}
-        self._swept = False
         if self._folder is None:
             note["arrays"] = arrays
         else:

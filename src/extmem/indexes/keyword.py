@@ -46,6 +46,15 @@ class KeywordIndex(Index):
         if self._own is None:
             self._connection().execute(f"DELETE FROM {self._table}")
 
+    def settle(self) -> None:
+        """Takes words out of the file for good: FTS5 only marks what is deleted until it merges its
+        parts, which costs as much as the index is long (0.2 s for 100,000 records)."""
+        if self._own is None:
+            self._connection().execute(f"INSERT INTO {self._table}({self._table}) VALUES ('optimize')")
+
+    def sweep(self) -> None:
+        """Nothing: the index is in the records' own file."""
+
     def verify(self) -> list[str]:
         held = {row[0] for row in self._fresh().execute(f"SELECT rowid FROM {self._table}")}
         there = {record.id for record in self.records.records()}

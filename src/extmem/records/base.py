@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from extmem.errors import InvalidInput
 from extmem.records.values import Value
@@ -23,6 +23,16 @@ class Record:
     id: int
     key: str
     value: Value
+
+
+class Derived(Protocol):
+    """Something derived from records that changes with them, in their transaction."""
+
+    def settle(self) -> None:
+        """Called inside the outermost transaction, before it is committed."""
+
+    def sweep(self) -> None:
+        """Called after it has ended, whether it was committed or rolled back."""
 
 
 class Records(ABC):
@@ -70,6 +80,10 @@ class Records(ABC):
     @abstractmethod
     def in_transaction(self) -> bool:
         """Whether this thread is inside `transaction`."""
+
+    @abstractmethod
+    def enlist(self, derived: Derived) -> None:
+        """Has `derived` settled and swept, once each, when the open transaction ends."""
 
     @abstractmethod
     def within(self, name: str) -> Records:

@@ -6,12 +6,12 @@ Knows: dictionaries. Does not know: files.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from extmem.records.base import Record, Records, joined
+from extmem.records.base import Derived, Record, Records, joined
 from extmem.records.values import check_key, decode, encode
 
 Stored = tuple[int, str, bytes]
@@ -28,6 +28,8 @@ class _Core:
     last_id: int = 0
     changes: int = 0
     depth: int = 0
+    undo: list[Callable[[], object]] = field(default_factory=list)
+    enlisted: dict[int, Derived] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -42,13 +44,8 @@ class RamRecords(Records):
         check_key(key)
         kind, content = encode(value)
         with self._core.lock:
-            space = self._core.spaces.setdefault(self.namespace, {})
-            if key in space:
-                del self._core.keys_by_id[space[key][0]]
             self._core.last_id += 1
-            space[key] = (self._core.last_id, kind, content)
-            self._core.keys_by_id[self._core.last_id] = (self.namespace, key)
-            self._core.changes += 1
+            self._set(key, (self._core.last_id, kind, content))
             return self._core.last_id
 
     def find(self, key: str) -> Record | None:
@@ -61,11 +58,10 @@ class RamRecords(Records):
 
     def delete(self, key: str) -> int | None:
         with self._core.lock:
-            stored = self._space().pop(key, None)
+            stored = self._space().get(key)
             if stored is None:
                 return None
-            del self._core.keys_by_id[stored[0]]
-            self._core.changes += 1
+            self._set(key, None)
             return stored[0]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -84,25 +80,33 @@ class RamRecords(Records):
     def transaction(self) -> Iterator[None]:
         core = self._core
         with core.lock:
-            before = None
-            if core.depth == 0:
-                spaces = {name: dict(space) for name, space in core.spaces.items()}
-                ledger = {place: dict(notes) for place, notes in core.ledger.items()}
-                before = spaces, dict(core.keys_by_id), ledger
             core.depth += 1
+            enlisted: list[Derived] = []
             try:
                 yield
+                for derived in core.enlisted.values() if core.depth == 1 else ():
+                    derived.settle()
             except BaseException:
-                if before is not None:
-                    core.spaces, core.keys_by_id, core.ledger = before
-                    core.changes += 1
+                if core.depth == 1:
+                    changes, core.undo = core.undo, []
+                    for undo in reversed(changes):
+                        undo()
                 raise
             finally:
                 core.depth -= 1
+                if core.depth == 0:
+                    enlisted = list(core.enlisted.values())
+                    core.undo.clear()
+                    core.enlisted.clear()
+                for derived in enlisted:
+                    derived.sweep()
 
     @property
     def in_transaction(self) -> bool:
         return self._core.depth > 0
+
+    def enlist(self, derived: Derived) -> None:
+        self._core.enlisted[id(derived)] = derived
 
     def within(self, name: str) -> Records:
         return RamRecords(joined(self.namespace, name), self._core)
@@ -116,15 +120,13 @@ class RamRecords(Records):
 
     def ledger_put(self, kind: str, name: str, note: dict[str, Any]) -> None:
         with self._core.lock:
-            notes = self._core.ledger.setdefault((self.namespace, kind), {})
+            notes = self._notes(kind)
             notes.pop(name, None)
             notes[name] = note
-            self._core.changes += 1
 
     def ledger_remove(self, kind: str, name: str) -> None:
         with self._core.lock:
-            self._core.ledger.get((self.namespace, kind), {}).pop(name, None)
-            self._core.changes += 1
+            self._notes(kind).pop(name, None)
 
     def generation(self) -> object:
         return self._core.changes
@@ -134,3 +136,25 @@ class RamRecords(Records):
 
     def _space(self) -> dict[str, Stored]:
         return self._core.spaces.get(self.namespace, {})
+
+    def _set(self, key: str, stored: Stored | None) -> None:
+        """Gives a key what is stored of it, or takes it away; an open transaction can undo it."""
+        core, space = self._core, self._core.spaces.setdefault(self.namespace, {})
+        old = space.pop(key, None)
+        if old is not None:
+            del core.keys_by_id[old[0]]
+        if stored is not None:
+            space[key] = stored
+            core.keys_by_id[stored[0]] = (self.namespace, key)
+        core.changes += 1
+        if core.depth:
+            core.undo.append(lambda: self._set(key, old))
+
+    def _notes(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The notes of one kind, to be changed; an open transaction can undo it."""
+        core, place = self._core, (self.namespace, kind)
+        before = dict(core.ledger.get(place, {}))
+        core.changes += 1
+        if core.depth:
+            core.undo.append(lambda: core.ledger.__setitem__(place, before))
+        return core.ledger.setdefault(place, {})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from extmem.errors import InvalidInput, MemoryFormatError, StorageError, storage_error
-from extmem.records.base import Record, Records, joined
+from extmem.records.base import Derived, Record, Records, joined
 from extmem.records.values import check_key, decode, encode
 
 FORMAT = 1
@@ -58,6 +58,7 @@ class _Core:
         if connection is None:
             connection = self._open()
             self.local.connection, self.local.depth = connection, 0
+            self.local.enlisted, self.local.erased = {}, False
             with self.lock:
                 self.opened.append(connection)
         return connection
@@ -94,6 +95,25 @@ class _Core:
                 "use the extmem that wrote it.",
                 self.path,
             )
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """Counts how deep this thread's transactions are in one another."""
+        self.local.depth += 1
+        try:
+            yield
+        finally:
+            self.local.depth -= 1
+
+    def overwrite_log(self, connection: sqlite3.Connection) -> None:
+        """Moves the write-ahead log into the database and empties it: what was erased stays in it
+        otherwise. Where a reader is in the way, the next erasure or the closing does it."""
+        try:
+            connection.executescript(
+                "PRAGMA busy_timeout=500; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout=30000"
+            )
+        except sqlite3.OperationalError:
+            connection.execute("PRAGMA busy_timeout=30000")
 
     def error(self, error: sqlite3.Error) -> MemoryFormatError | StorageError:
         """What an SQLite error means to a person."""
@@ -145,6 +165,7 @@ class SqliteRecords(Records):
             if record is None:
                 return None
             self._run("DELETE FROM records WHERE id = ?", (record.id,))
+            self._core.local.erased = True
             return record.id
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -165,24 +186,39 @@ class SqliteRecords(Records):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        connection, local = self.connection, self._core.local
-        if local.depth == 0:
-            self._run("BEGIN IMMEDIATE")
-        local.depth += 1
+        local = self._core.local
+        connection = self.connection
+        if local.depth:
+            with self._core.nested():
+                yield
+            return
+        self._run("BEGIN IMMEDIATE")
         try:
-            yield
+            with self._core.nested():
+                yield
+                for derived in local.enlisted.values():
+                    derived.settle()
+            self._run("COMMIT")
         except BaseException:
-            local.depth -= 1
-            if local.depth == 0 and connection.in_transaction:
+            if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        local.depth -= 1
-        if local.depth == 0:
-            self._run("COMMIT")
+        finally:
+            enlisted, local.enlisted = local.enlisted, {}
+            for derived in enlisted.values():
+                derived.sweep()
+        if local.erased:
+            local.erased = False
+            self._core.overwrite_log(connection)
 
     @property
     def in_transaction(self) -> bool:
         return self.connection.in_transaction
+
+    def enlist(self, derived: Derived) -> None:
+        connection = self.connection
+        assert connection.in_transaction, "enlist belongs inside a transaction"
+        self._core.local.enlisted[id(derived)] = derived
 
     def within(self, name: str) -> Records:
         return SqliteRecords(self.folder, joined(self.namespace, name), self._core)
