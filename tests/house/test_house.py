@@ -82,3 +82,10 @@ def test_every_command_of_the_docs_exists(page):
         elif words[0].endswith("extmem"):
             options = {option for parameter in commands[words[1]].params for option in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_the_command_reference_is_what_the_commands_say():
+    said = subprocess.run(
+        [sys.executable, "scripts/cli_reference.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

@@ -38,6 +38,14 @@ def stop_at(epoch: int, done: int | None):
     return progress
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are fastest so, on a busy machine most of all."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(2)
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("train") / "text.txt"
@@ -82,7 +90,7 @@ def test_a_training_stopped_and_started_again_ends_with_the_same_weights(tmp_pat
 KILLED = """
 import sys, torch
 from extmem import LanguageModel
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 def wait_in_epoch_2(now):
     if now.epoch == 2:
         print("epoch 2", flush=True)

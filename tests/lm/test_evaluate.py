@@ -1,0 +1,248 @@
+"""What is measured is what plain arithmetic gives; nothing sees the future; memorizing is exact and repeatable."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import numpy as np
+import pytest
+import torch
+
+import extmem.lm.memorize
+from extmem import LanguageModel, Memory
+from extmem.errors import InvalidInput, WrongModel
+from extmem.lm.evaluate import probabilities
+from extmem.lm.generate import Generator, Sampling
+from extmem.nn.mixture import cache_probabilities, fit_shares, neighbour_probabilities
+from extmem.text.normalise import normalise
+
+SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "sequence_length": 50, "epochs": 2}
+MANUAL = {name: topics[name][:1500] for name in ("with", "del", "assert", "pass")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are fastest so, on a busy machine most of all."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """text.txt to learn from, long.txt and short.txt to measure (over and under 400 tokens)."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    (folder / "text.txt").write_text(topics["while"] + "\n\n" + topics["try"], encoding="utf-8")
+    (folder / "long.txt").write_text(topics["with"][:5000], encoding="utf-8")
+    (folder / "short.txt").write_text(topics["with"][200:900], encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(place: Path) -> LanguageModel:
+    return LanguageModel.train(place / "text.txt", place / "model", learning_rate=0.02, warmup=1, **SMALL)
+
+
+def entries(model: LanguageModel, memory: Memory) -> list[tuple]:
+    """Every entry: its key's bytes, its word, the record it cites and where."""
+    datastore = model.datastore(memory)
+    reading = datastore.nearest(np.zeros((1, 16), np.float32), len(datastore))
+    found = []
+    for row in np.argsort(reading.entries[0]):
+        number = int(reading.entries[0, row])
+        record_id, span = datastore.cite(number)
+        word, key = int(datastore.tokens[number]), memory.records.by_id(record_id).key
+        found.append((reading.vectors[0, row].tobytes(), word, key, tuple(span)))
+    return found
+
+
+def test_the_models_row_is_the_cross_entropy_of_its_network(small, place):
+    text = (place / "long.txt").read_text(encoding="utf-8")
+    found = small.evaluate(place / "long.txt")
+    ids = torch.tensor([small.vocabulary.id(word) for word in small.tokenizer.encode(normalise(text)).words])
+    with torch.no_grad():
+        states, _ = small.network(torch.cat([torch.tensor([small.vocabulary.eos]), ids[:-1]])[None])
+        logits = states[0] @ small.network.embedding.weight.T + small.network.bias
+    loss = float(torch.nn.functional.cross_entropy(logits, ids))
+    assert found.tokens == len(ids)
+    assert found.perplexity["model"] == pytest.approx(math.exp(loss), rel=1e-4)
+    assert found.bits_per_character["model"] == pytest.approx(loss * len(ids) / len(text) / math.log(2), rel=1e-3)
+    assert small.perplexity(place / "long.txt") == found.perplexity["model"]
+
+
+def test_the_rows_are_the_model_and_what_each_memory_adds(small, place):
+    without = small.evaluate(place / "long.txt")
+    assert list(without.perplexity) == ["model", "cache", "datastore", "memory"]
+    assert without.perplexity["datastore"] is None
+    assert without.perplexity["memory"] == without.perplexity["cache"] < without.perplexity["model"]
+    with Memory() as memory:
+        assert small.evaluate(place / "long.txt", memory).perplexity == without.perplexity, (
+            "an empty memory adds nothing"
+        )
+        small.memorize(memory, {"with": (place / "long.txt").read_text(encoding="utf-8")})
+        found = small.evaluate(place / "long.txt", memory)
+        for row in ("model", "cache"):
+            assert found.perplexity[row] == pytest.approx(without.perplexity[row])
+        assert found.perplexity["datastore"] < found.perplexity["cache"], "it has read this very text"
+        assert found.reduction_percent["model"] == 0
+        ratio = found.perplexity["memory"] / found.perplexity["model"]
+        assert found.reduction_percent["memory"] == pytest.approx(100 * (1 - ratio))
+        assert small.perplexity(place / "long.txt", memory) == found.perplexity["memory"]
+        assert found.to_json()["perplexity"] == found.perplexity
+
+
+def test_each_half_is_measured_with_what_the_other_half_taught(small, place):
+    with Memory() as memory:
+        small.memorize(memory, MANUAL)
+        found = small.evaluate(place / "long.txt", memory)
+        ids = small.encode((place / "long.txt").read_text(encoding="utf-8"))
+        given, _ = probabilities(small, ids, memory)
+        half = len(ids) // 2
+        parts = [given.part(slice(0, half)), given.part(slice(half, len(ids)))]
+        assert found.mixtures[0] != found.mixtures[1]
+        crossed = sum(float(-p.mixed(fit).log().sum()) for p, fit in zip(parts, found.mixtures, strict=True))
+        assert found.nats["memory"] == pytest.approx(crossed, rel=1e-9)
+        own = sum(float(-p.mixed(fit).log().sum()) for p, fit in zip(parts, reversed(found.mixtures), strict=True))
+        assert own < crossed, "a mixture fitted on the very text would look better"
+
+
+def test_a_short_text_is_measured_with_the_mixture_of_the_memory_or_the_model(small, place):
+    with Memory() as memory:
+        small.memorize(memory, MANUAL)
+        assert small.evaluate(place / "short.txt", memory).mixtures == [small.mixture] * 2
+        fitted = small.fit(memory, place / "long.txt")
+        assert small.mixture_for(memory) == fitted != small.mixture
+        found = small.evaluate(place / "short.txt", memory)
+        assert found.mixtures == [fitted] * 2
+        assert found.tokens < 400
+        with pytest.raises(InvalidInput, match="at least 400"):
+            small.fit(memory, place / "short.txt")
+
+
+def test_the_mixture_at_generation_is_a_distribution_over_all_words(small, place):
+    with Memory() as memory:
+        small.memorize(memory, MANUAL)
+        small.fit(memory, place / "long.txt")
+        for prompt in ("The", "The with statement is used to wrap the execution of a block with"):
+            generator = Generator(small, memory, Sampling())
+            p_V = generator._read(generator.start(prompt, allow_unknown=True)).p_V
+            assert p_V.shape == (len(small.vocabulary),)
+            assert float(p_V.min()) >= 0
+            assert float(p_V.double().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def softmax(scores: list[float]) -> list[float]:
+    parts = [math.exp(score - max(scores)) for score in scores]
+    return [part / sum(parts) for part in parts]
+
+
+def test_cache_probabilities_equal_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    keys, tokens = torch.randn(600, 3, generator=generator), torch.randint(5, (600,), generator=generator)
+    betas = (0.3, 2.0)
+    for window in (7, 300):
+        found = cache_probabilities(keys, tokens, betas, window)
+        for (row, beta), t in itertools.product(enumerate(betas), [0, 1, 5, 255, 256, 257, 599]):
+            seen = range(max(0, t - window), t)
+            weights = softmax([-beta * float((keys[t] - keys[s]).square().sum()) for s in seen]) if seen else []
+            expected = sum(weight for weight, s in zip(weights, seen, strict=True) if tokens[s] == tokens[t])
+            assert float(found[row, t]) == pytest.approx(expected, abs=1e-5), (window, beta, t)
+
+
+def test_neighbour_probabilities_equal_a_loop():
+    generator = torch.Generator().manual_seed(1)
+    distances, near = torch.rand(9, 4, generator=generator), torch.randint(3, (9, 4), generator=generator)
+    truth, betas = torch.randint(3, (9,), generator=generator), (0.5, 4.0)
+    distances[2, 1:], distances[3] = torch.inf, torch.inf  # fewer neighbours than K, and none
+    found = neighbour_probabilities(distances, near, truth, betas)
+    for (row, beta), t in itertools.product(enumerate(betas), range(9)):
+        there = [k for k in range(4) if math.isfinite(float(distances[t, k]))]
+        weights = softmax([-beta * float(distances[t, k]) for k in there]) if there else []
+        expected = sum(weight for weight, k in zip(weights, there, strict=True) if near[t, k] == truth[t])
+        assert float(found[row, t]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_fit_shares_finds_what_a_grid_finds():
+    parts = torch.rand(3, 40, generator=torch.Generator().manual_seed(2)) ** 3
+    grid = [(a / 100, b / 100, (100 - a - b) / 100) for a in range(101) for b in range(101 - a)]
+    scores = (torch.tensor(grid) @ parts).clamp_min(1e-30).log().sum(1)
+    best = grid[int(scores.argmax())]
+    shares = fit_shares(parts, rounds=2000)
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx(best, abs=0.011)
+    assert float((torch.tensor(shares) @ parts).log().sum()) >= float(scores.max()) - 1e-4
+
+
+@pytest.mark.parametrize("cut", [1, 150, 300, 599])
+def test_what_comes_after_a_token_does_not_change_what_was_predicted_before(small, cut):
+    ids = small.encode(topics["with"])[:600]
+    other = torch.cat([ids[:cut], (ids[cut:] + 7) % len(small.vocabulary)])
+    with Memory() as memory:
+        small.memorize(memory, MANUAL)
+        one, two = (probabilities(small, text, memory)[0] for text in (ids, other))
+        torch.testing.assert_close(one.model[:cut], two.model[:cut])
+        torch.testing.assert_close(one.nearest[:cut], two.nearest[:cut], rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(one.model[cut:], two.model[cut:]), "the text did change"
+    states = [small.network.read(text)[0] for text in (ids, other)]
+    cached = [cache_probabilities(s, text, (1.0, 9.0), 200) for s, text in zip(states, (ids, other), strict=True)]
+    torch.testing.assert_close(cached[0][:, :cut], cached[1][:, :cut])
+
+
+def test_a_datastore_of_another_model_is_refused_by_every_verb(small, place):
+    other = LanguageModel.train(place / "text.txt", seed=9, **SMALL)
+    with Memory() as memory:
+        other.memorize(memory, {"with": MANUAL["with"]})
+        for use in (
+            lambda: small.evaluate(place / "long.txt", memory),
+            lambda: small.memorize(memory, MANUAL),
+            lambda: small.generate("The", memory),
+            lambda: small.fit(memory, place / "long.txt"),
+        ):
+            with pytest.raises(WrongModel, match="memorized by another model") as refused:
+                use()
+            assert refused.value.subject == other.fingerprint
+        assert list(memory.keys()) == ["with"], "nothing was stored"
+
+
+def test_memorizing_twice_adds_nothing_and_a_changed_document_replaces_its_entries(small, tmp_path):
+    with Memory(tmp_path / "m") as memory, Memory() as fresh:
+        first = small.memorize(memory, MANUAL)
+        assert (first.documents, first.entries) == (4, len(small.datastore(memory)))
+        before = entries(small, memory)
+        again = small.memorize(memory, MANUAL)
+        assert (again.documents, again.entries) == (0, 0)
+        assert entries(small, memory) == before
+        changed = {**MANUAL, "del": "Deletion is recursively defined, as assignment is."}
+        third = small.memorize(memory, changed)
+        assert (third.documents, third.entries) == (1, 10)
+        small.memorize(fresh, changed)
+        assert sorted(entries(small, memory)) == sorted(entries(small, fresh))
+        assert memory.verify() == []
+
+
+@pytest.mark.parametrize(("together", "kept"), [(1, 3), (65_536, 0)])
+def test_memorizing_interrupted_and_called_again_gives_the_same_datastore(small, tmp_path, monkeypatch, together, kept):
+    monkeypatch.setattr(extmem.lm.memorize, "TOGETHER", together)
+    with Memory() as whole, Memory(tmp_path / "m") as memory:
+        small.memorize(whole, MANUAL)
+
+        def stop(count: int, key: str) -> None:
+            if key == "pass":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            small.memorize(memory, MANUAL, stop)
+        assert len(memory) == kept, "what was committed stays"
+        assert memory.verify() == []
+        small.memorize(memory, MANUAL)
+        assert entries(small, memory) == entries(small, whole)
+        assert list(memory.items()) == list(whole.items())
+
+
+def test_a_text_without_words_is_refused(small, tmp_path):
+    (tmp_path / "blank.txt").write_text(" \n \n")
+    with pytest.raises(InvalidInput, match="empty"):
+        small.evaluate(tmp_path / "blank.txt")
