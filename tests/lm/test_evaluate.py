@@ -23,14 +23,6 @@ SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "
 MANUAL = {name: topics[name][:1500] for name in ("with", "del", "assert", "pass")}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are fastest so, on a busy machine most of all."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """text.txt to learn from, long.txt and short.txt to measure (over and under 400 tokens)."""

@@ -20,14 +20,6 @@ SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "
 TOLD = {"told": "The quokka sleeps while the wombat digs. The wombat digs while the quokka sleeps."}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are fastest so, on a busy machine most of all."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate")

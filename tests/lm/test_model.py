@@ -20,14 +20,6 @@ from extmem.errors import CorpusError, InvalidInput, ModelError, StorageError
 SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "sequence_length": 50, "epochs": 1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are fastest so, on a busy machine most of all."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with text.txt and the model trained on it, in `model`."""
@@ -76,7 +68,7 @@ def test_a_models_folder_holds_safetensors_json_and_a_memory_and_nothing_else(pl
     found = {path.relative_to(place / "model").as_posix() for path in (place / "model").rglob("*") if path.is_file()}
     weights, words = f"weights-{model.fingerprint}.safetensors", f"vocabulary-{model.fingerprint}/records.db"
     assert found == {"model.json", weights, words}
-    assert load_file(place / "model" / weights).keys() == {*model.network.state_dict(), "cells"}
+    assert load_file(place / "model" / weights).keys() == {*model.network.state_dict(), "cells", "spread"}
     assert json.loads((place / "model" / "model.json").read_text())["fingerprint"] == model.fingerprint
     assert (place / "model" / words).read_bytes().startswith(b"SQLite format 3\0")
 
@@ -171,7 +163,9 @@ def test_saving_on_a_disk_that_is_full_leaves_the_old_model(place, copy):
 def test_the_summary_counts_every_parameter(place, options):
     model = LanguageModel.train(place / "text.txt", **{**SMALL, **options})
     summary = model.summary()
-    counted = sum(tensor.numel() for name, tensor in model.checkpoint.tensors.items() if name != "cells")
+    counted = sum(
+        tensor.numel() for name, tensor in model.checkpoint.tensors.items() if name not in ("cells", "spread")
+    )
     assert summary["parameters"] == counted
     assert sum(summary["parts"].values()) + len(model.vocabulary) == counted, "the parts and the bias of each word"
     assert ("memory" in summary["parts"]) == options.get("memory_layer", True)

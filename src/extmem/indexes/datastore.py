@@ -113,6 +113,18 @@ class Datastore(Index):
         entries, distances = self.search(queries, k)
         return Reading(entries, distances, self._load()["keys"][entries].astype(np.float32))
 
+    def keep_fit(self, mixture: dict[str, Any]) -> None:
+        """Keeps how this datastore is best read, until a record is dropped that had a part in it."""
+        records = self._load()["records"]
+        note = {"through": int(records.max(initial=0)), "mixture": mixture}
+        with self.records.transaction():
+            self.records.ledger_put("fit", self.fingerprint, note)
+
+    def fit(self) -> dict[str, Any] | None:
+        """What `keep_fit` kept, if it is still there."""
+        note = self.records.ledger("fit").get(self.fingerprint)
+        return None if note is None else note["mixture"]
+
     def append(self, entries: Sequence[Entries]) -> None:
         """Adds entries; call it inside the records' transaction, with the records they belong to."""
         added = [self._checked(part) for part in entries if len(part.tokens)]
@@ -139,9 +151,11 @@ class Datastore(Index):
         if not hit:
             return
         self.records.enlist(self)
+        fit = self.records.ledger("fit").get(self.fingerprint)
+        if fit is not None and doomed.min() <= fit["through"]:
+            self.records.ledger_remove("fit", self.fingerprint)
         # Segments keep their order in the ledger, so all from the first one hit are entered anew.
-        first = list(ledger).index(hit[0])
-        for name in list(ledger)[first:]:
+        for name in list(ledger)[list(ledger).index(hit[0]) :]:
             self.records.ledger_remove(self._kind, name)
             if name in hit:
                 kept = ~np.isin(loaded[name]["records"], doomed)
@@ -149,12 +163,16 @@ class Datastore(Index):
                     self._write({part: array[kept] for part, array in loaded[name].items()})
             else:
                 self.records.ledger_put(self._kind, name, ledger[name])
+        if not self.records.ledger(self._kind):
+            self.records.ledger_remove("datastore", self.fingerprint)
 
     def clear(self) -> None:
         """Drops every entry; call it inside the records' transaction."""
         self.records.enlist(self)
         for name in self.records.ledger(self._kind):
             self.records.ledger_remove(self._kind, name)
+        for kind in ("fit", "datastore"):
+            self.records.ledger_remove(kind, self.fingerprint)
 
     def settle(self) -> None:
         """Nothing: the ledger changed with the records."""

@@ -58,10 +58,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     fingerprint = checkpoint.fingerprint()
     content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
     weights, words = folder / f"weights-{fingerprint}.safetensors", folder / f"vocabulary-{fingerprint}"
+    if not _held(words, checkpoint.vocabulary):
+        draft = folder / f"{words.name}.partial"
+        for path in (draft, words):
+            shutil.rmtree(path, ignore_errors=True)
+        with Memory(draft) as memory:
+            memory.store_many((word, number) for number, word in enumerate(_words(checkpoint.vocabulary)))
+        draft.rename(words)
     write_durably(weights, content)
-    shutil.rmtree(words, ignore_errors=True)
-    with Memory(words) as memory:
-        memory.store_many((word, number) for number, word in enumerate(_words(checkpoint.vocabulary)))
     about = {
         "format": FORMAT,
         "fingerprint": fingerprint,
@@ -98,20 +102,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         content = (folder / f"weights-{about['fingerprint']}.safetensors").read_bytes()
         if hashlib.sha256(content).hexdigest() != about["weights_sha256"]:
             raise ModelError(f"{folder}: its weights are damaged (the checksum differs): {again}.", folder)
-        words = folder / f"vocabulary-{about['fingerprint']}"
-        if not words.exists():
-            raise FileNotFoundError(words)
-        with Memory(words) as memory:
-            vocabulary = Vocabulary.load(memory)
+        vocabulary = _vocabulary(folder / f"vocabulary-{about['fingerprint']}")
         config = ModelConfig(**about["config"])
         if len(vocabulary) != config.vocabulary:
             raise ModelError(f"{folder}: its vocabulary is damaged (words are missing): {again}.", folder)
         return Checkpoint(
             config, about["tokenizer"], vocabulary, load(content), Mixture.from_json(about["mixture"]), about["history"]
         )
-    except (OSError, KeyError, TypeError, SafetensorError) as error:
-        if isinstance(error, ExtmemError):
-            raise
+    except ModelError:
+        raise
+    except (ExtmemError, OSError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} is incomplete ({error}): {again}.", folder) from error
 
 
@@ -124,6 +124,21 @@ def device_named(name: str) -> torch.device:
         ready = ", ".join(kind for kind, is_there in there.items() if is_there)
         raise ModelError(f"device {name!r} is not there: choose auto or one of {ready}.", name)
     return torch.device(name)
+
+
+def _vocabulary(folder: Path) -> Vocabulary:
+    if not (folder / "records.db").exists():
+        raise FileNotFoundError(f"{folder} is missing")
+    with Memory(folder) as memory:
+        return Vocabulary.load(memory)
+
+
+def _held(folder: Path, vocabulary: Vocabulary) -> bool:
+    """Whether the folder holds exactly these words already."""
+    try:
+        return _words(_vocabulary(folder)) == _words(vocabulary)
+    except (ExtmemError, OSError):
+        return False
 
 
 def _words(vocabulary: Vocabulary) -> list[str]:

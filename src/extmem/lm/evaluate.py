@@ -26,7 +26,7 @@ from extmem.nn.mixture import Mixture, cache_probabilities, cache_trust, neighbo
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
 
-SCALES = tuple(2.0**power for power in range(-1, 11))  # β times the mean squared spread of the states
+SCALES = tuple(2.0**power for power in range(-1, 11))  # β times the spread of the model's states
 WINDOWS = (100, 500, 2000)
 
 
@@ -112,8 +112,7 @@ def probabilities(
     states, _ = model.network.read(before)
     alone = true_log_probabilities(model.network, states, ids).exp()
     read = time.perf_counter()
-    spread = float((states - states.mean(0)).square().sum(1).mean()) + 1e-12
-    betas = tuple(scale / spread for scale in SCALES)
+    betas = tuple(scale / model.spread for scale in SCALES)
     trust = cache_trust(torch.arange(len(ids), device=ids.device))
     cache = {
         window: trust * cache_probabilities(states, ids, betas, window) + (1 - trust) * alone for window in WINDOWS
@@ -125,7 +124,7 @@ def probabilities(
     seconds: dict[str, float | None] = {"model": base, "cache": base + cached - read}
     seconds["datastore"] = None if near[0] is None else base + done - cached
     seconds["memory"] = None if near[0] is None else done - began
-    return Probabilities(betas, alone, cache, *near), seconds
+    return Probabilities(betas, alone.cpu(), {w: p.cpu() for w, p in cache.items()}, *near), seconds
 
 
 def _datastore_probabilities(
@@ -142,4 +141,4 @@ def _datastore_probabilities(
         near = torch.from_numpy(distances).to(ids.device)
         found.append(neighbour_probabilities(near, tokens, truth, betas))
         nearest.append(near[:, 0])
-    return torch.cat(found, dim=1), torch.cat(nearest)
+    return torch.cat(found, dim=1).cpu(), torch.cat(nearest).cpu()

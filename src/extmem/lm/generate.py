@@ -53,10 +53,14 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.beams < 1:
             raise InvalidInput("max_tokens and beams: give at least 1.")
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.repetition < 1:
+        for name in ("max_tokens", "top_k", "beams", "no_repeat", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise InvalidInput(f"{name} is {getattr(self, name)!r}: give a whole number.", name)
+        bounds = self.top_k >= 0 and self.no_repeat >= 0 and 0 < self.top_p <= 1
+        if not (bounds and 0 <= self.temperature < math.inf and 1 <= self.repetition < math.inf):
             raise InvalidInput(
-                "give temperature >= 0, top_k >= 0, 0 < top_p <= 1 and repetition >= 1 "
-                f"(got {self.temperature}, {self.top_k}, {self.top_p}, {self.repetition})."
+                "give temperature >= 0, top_k >= 0, 0 < top_p <= 1, repetition >= 1 and no_repeat >= 0 (got "
+                f"{self.temperature}, {self.top_k}, {self.top_p}, {self.repetition}, {self.no_repeat})."
             )
 
 
@@ -227,7 +231,7 @@ class Generator:
         sampling = self.sampling
         if sampling.temperature == 0:
             return int(p_V.argmax())
-        ordered, ids = torch.sort(p_V.log() / sampling.temperature, descending=True)
+        ordered, ids = torch.sort((p_V / p_V.max()).log() / sampling.temperature, descending=True)
         p = torch.softmax(ordered, dim=0)
         if sampling.top_k:
             p[sampling.top_k :] = 0.0
@@ -236,24 +240,29 @@ class Generator:
 
     def _token(self, read: _Read, choice: int) -> GeneratedToken:
         p, cache, near = (float(part[choice]) for part in (read.p_V, read.cache_V, read.near_V))
-        citations = self._citations(read, choice, p) if near > 0 else ()
         text = self.model.vocabulary.word(choice)
-        if choice == self.model.vocabulary.unknown and citations and self.memory is not None:
-            place = citations[0]
-            text = str(self.memory.retrieve(place.key))[place.start : place.end]
-        return GeneratedToken(text, p, (cache + near) / p, cache / p, citations)
+        cited: list[Citation] = []
+        for spelled, citation in self._places(read, choice, p) if near > 0 else ():
+            if choice == self.model.vocabulary.unknown:
+                if not cited:
+                    text = spelled
+                elif spelled != text:
+                    continue
+            cited.append(citation)
+            if len(cited) == CITED:
+                break
+        return GeneratedToken(text, p, (cache + near) / p, cache / p, tuple(cited))
 
-    def _citations(self, read: _Read, choice: int, p: float) -> tuple[Citation, ...]:
+    def _places(self, read: _Read, choice: int, p: float) -> Iterator[tuple[str, Citation]]:
+        """Where the datastore found this token, the weightiest first, and how each place spells it."""
         assert self.memory is not None and self.datastore is not None
         which = torch.nonzero(read.tokens_K == choice)[:, 0]
         weights = read.weights_K[which] / p
-        cited: list[Citation] = []
-        for row in torch.argsort(weights, descending=True)[:CITED].tolist():
-            record_id, span = self.datastore.cite(int(read.entries_K[which[row]]))
+        for row in torch.argsort(weights, descending=True, stable=True).tolist():
+            record_id, (start, end) = self.datastore.cite(int(read.entries_K[which[row]]))
             record = self.memory.records.by_id(record_id)
             if record is not None and float(weights[row]) > 0:
-                cited.append(Citation(record.key, span.start, span.end, float(weights[row])))
-        return tuple(cited)
+                yield str(record.value)[start:end], Citation(record.key, start, end, float(weights[row]))
 
     def _grown(self, old: _Hypothesis, read: _Read, choice: int, token: GeneratedToken) -> _Hypothesis:
         score = old.score + float(read.p_V[choice].clamp_min(1e-30).log())

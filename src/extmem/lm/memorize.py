@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from extmem.errors import InvalidInput
 from extmem.indexes.datastore import Datastore, Entries
 from extmem.memory import Memory
 from extmem.text.documents import Document
@@ -50,12 +49,12 @@ def memorize(
     count = Memorized(0, 0)
     for document in documents:
         text = normalise(document.text)
-        if not text.strip():
+        known, blank = memory.records.find(document.key), not text.strip()
+        if known is None and blank:
             continue
-        known = memory.records.find(document.key)
-        if known is not None and known.value == text and datastore.holds(known.id):
+        if known is not None and known.value == text and (blank or datastore.holds(known.id)):
             continue
-        entries = read_entries(model, text)
+        entries = read_entries(model, "" if blank else text)
         waiting.append((Document(document.key, text), entries))
         count = Memorized(count.documents + 1, count.entries + len(entries.tokens))
         progress(count.entries, document.key)
@@ -69,8 +68,6 @@ def memorize(
 def read_entries(model: LanguageModel, text: str) -> Entries:
     """The entries of one text; their record id is not known yet, so it is 0."""
     tokens = model.tokenizer.encode(text)
-    if not tokens.words:
-        raise InvalidInput("there is no word in this text: give one with words.")
     ids = torch.tensor(model.vocabulary.ids(tokens.words), device=model.device)
     before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
     states, _ = model.network.read(before)

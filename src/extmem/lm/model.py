@@ -7,6 +7,7 @@ Does not know: how the work is done, or how it is shown.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from extmem.text.normalise import normalise
 from extmem.text.tokenizer import EOS, BpeTokenizer, Tokenizer, choose, from_json
 from extmem.text.vocabulary import Vocabulary
 
-CELL_SAMPLE = 65_536  # training states from which the cells of large datastores are learned
+CELL_SAMPLE = 65_536  # training states from which cells and spread are learned
 FITTED = 50_000  # tokens of validation text that the mixture is fitted on
 
 
@@ -49,6 +50,7 @@ class LanguageModel:
         self.network = Network(checkpoint.config)
         tensors = dict(checkpoint.tensors)
         self.cells: np.ndarray = tensors.pop("cells").numpy()
+        self.spread = float(tensors.pop("spread"))
         self.network.load_state_dict(tensors)
         self.network.to(self.device).eval()
 
@@ -87,7 +89,8 @@ class LanguageModel:
         folder = Path(out)
         if (folder / "model.json").exists():
             raise ModelError(f"{folder} holds a trained model: choose another folder, or delete it.", folder)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / CHECKPOINT).exists():
+        others = folder.is_dir() and any(not path.name.startswith("checkpoint") for path in folder.iterdir())
+        if others and not (folder / CHECKPOINT).exists():
             raise ModelError(f"{folder} holds other files: choose an empty folder for the model.", folder)
         sizes, training = _configs(options)
         parts = split_corpus(corpus)
@@ -109,10 +112,11 @@ class LanguageModel:
         history = train(
             network, ids["train"].to(where), ids["valid"].to(where), training, folder,
             progress, Path(log) if log else None, Path(profile) if profile else None,
+            about=[cutter.to_json(), known.words(range(len(known)))],
         )  # fmt: skip
         network.cpu()
         tensors: dict[str, Tensor] = dict(network.state_dict())
-        tensors["cells"] = _cells(network, ids["train"])
+        tensors |= _places(network, ids["train"])
         model = cls(Checkpoint(sizes, cutter.to_json(), known, tensors, Mixture(), history), device)
         model._fit_default(ids["valid"])
         model.save(folder)
@@ -144,8 +148,9 @@ class LanguageModel:
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""
-        others = [name for name in memory.records.ledger("datastore") if name != self.fingerprint]
-        if others and self.fingerprint not in memory.records.ledger("datastore"):
+        written = list(memory.records.ledger("datastore"))
+        others = [name for name in written if name != self.fingerprint]
+        if others and self.fingerprint not in written:
             raise WrongModel(
                 f"this memory was memorized by another model ({others[0]}, this one is {self.fingerprint}): "
                 "load that model, or memorize into another memory.",
@@ -164,20 +169,20 @@ class LanguageModel:
         return memorize(self, memory, _documents(source), progress)
 
     def fit(self, memory: Memory, held: str | Path) -> Mixture:
-        """Fits λ, β and window on a held text that is not in the memory; the memory keeps them."""
+        """Fits λ, β and window on a held text that is not in the memory; the memory keeps them until a
+        record is forgotten that was there when they were fitted."""
         ids = self.encode(_text(held))
         if len(ids) < LEAST:
             raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
         given, _ = probabilities(self, ids, memory)
         mixture = fit_mixtures(given, self.mixture)["memory"]
-        with memory.transaction():
-            memory.records.ledger_put("mixture", self.fingerprint, asdict(mixture))
+        self.datastore(memory).keep_fit(asdict(mixture))
         return mixture
 
     def mixture_for(self, memory: Memory | None) -> Mixture:
         """The mixture fitted for this memory, or else the one the model came with."""
-        note = None if memory is None else memory.records.ledger("mixture").get(self.fingerprint)
-        return Mixture.from_json(note) if note else self.mixture
+        fitted = None if memory is None else self.datastore(memory).fit()
+        return Mixture.from_json(fitted) if fitted else self.mixture
 
     def evaluate(self, held: str | Path, memory: Memory | None = None) -> Evaluation:
         """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all)."""
@@ -254,14 +259,16 @@ def _stream(vocabulary: Vocabulary, documents: Iterable[list[str]]) -> Tensor:
     return torch.tensor(ids, dtype=torch.long)
 
 
-def _cells(network: Network, token_N: Tensor) -> Tensor:
-    """Centres of the states the network reaches, by k-means: the cells of large datastores, which
-    thus belong to the model and not to what is memorized."""
+def _places(network: Network, token_N: Tensor) -> dict[str, Tensor]:
+    """Where the states of the network lie. `spread` is their mean squared distance from their mean, which
+    β is measured by; `cells` are centres of them, by k-means: the cells of large datastores, which thus
+    belong to the model and not to what is memorized."""
     states, _ = network.read(token_N[:CELL_SAMPLE])
     count = max(1, min(1024, len(states) // 39))
     kmeans = faiss.Kmeans(states.shape[1], count, niter=10, seed=1, verbose=False)
     kmeans.train(states.numpy())
-    return torch.from_numpy(kmeans.centroids)
+    spread = (states - states.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+    return {"cells": torch.from_numpy(kmeans.centroids), "spread": spread}
 
 
 def _documents(source: str | Path | Mapping[str, str] | Iterable[str | Path]) -> Iterator[Document]:
@@ -270,8 +277,12 @@ def _documents(source: str | Path | Mapping[str, str] | Iterable[str | Path]) ->
     elif isinstance(source, str | Path):
         yield from read_documents(source)
     else:
-        for one in source:
-            yield from read_documents(one)
+        paths = [Path(one) for one in source]
+        names = Counter(path.name for path in paths)
+        for path in paths:
+            for document in read_documents(path):
+                alone = path.is_dir() or names[path.name] == 1
+                yield document if alone else replace(document, key=(path.parent / document.key).as_posix())
 
 
 def _text(path: str | Path) -> str:

@@ -38,6 +38,11 @@ class ModelConfig:
         for name in ("vocabulary", "embedding", "units", "layers"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 1.", name)
+        for name in ("slots", "capacity"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 0.", name)
+        if self.gates not in ("cell", "input"):
+            raise InvalidInput(f"gates is {self.gates!r}: give 'cell' or 'input'.", "gates")
         if not 0 <= self.dropout < 1:
             raise InvalidInput(f"dropout is {self.dropout}: give a rate from 0 up to, not including, 1.")
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -51,8 +52,12 @@ class TrainConfig:
         for name in ("epochs", "batch", "sequence_length", "patience"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 1.", name)
-        if not self.learning_rate > 0:
-            raise InvalidInput(f"learning_rate is {self.learning_rate}: give a number above 0.")
+        for name in ("warmup", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 0.", name)
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}: give a number above 0.", name)
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,15 @@ def train(
     progress: Callable[[Progress], None] = lambda _: None,
     log: Path | None = None,
     profile: Path | None = None,
+    about: object = None,
 ) -> list[dict[str, float]]:
-    """Trains `network` in place to its best epoch on `valid_N`; returns a line per epoch.
+    """Trains `network` in place to its best epoch on `valid_N`; returns a line per epoch. `about` is
+    what else must be the same (JSON) for an unfinished training to be gone on with.
 
     Raises CorpusError for a text too short, TrainingDiverged for NaN or Inf, StorageError where a
     checkpoint cannot be written, ModelError where `folder` holds another unfinished training.
     """
-    run = _Run(network, train_N, config, folder)
+    run = _Run(network, train_N, config, folder, [valid_N.tolist(), about])
     run.resume()
     writer = _tensorboard(log)
     try:
@@ -110,7 +117,7 @@ def train(
 def perplexity(network: Network, token_N: Tensor) -> float:
     """exp of the mean negative log-likelihood of a text, read in one stream."""
     hidden, _ = network.read(token_N[:-1])
-    return math.exp(-float(true_log_probabilities(network, hidden, token_N[1:]).mean()))
+    return _perplexity(-float(true_log_probabilities(network, hidden, token_N[1:]).mean()))
 
 
 @torch.no_grad()
@@ -133,7 +140,7 @@ def clear_checkpoints(folder: Path) -> None:
 class _Run:
     """One training, as far as it has come."""
 
-    def __init__(self, network: Network, train_N: Tensor, config: TrainConfig, folder: Path) -> None:
+    def __init__(self, network: Network, train_N: Tensor, config: TrainConfig, folder: Path, also: object) -> None:
         self.network, self.config, self.folder = network, config, folder
         batch = min(config.batch, max(1, len(train_N) // (2 * config.sequence_length)))
         steps = (len(train_N) - 1) // batch
@@ -154,7 +161,7 @@ class _Run:
         self.epoch, self.update, self.stale = 0, 0, 0
         self.history: list[dict[str, float]] = []
         self.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        about = json.dumps([asdict(config), asdict(network.config)], sort_keys=True).encode()
+        about = json.dumps([asdict(config), asdict(network.config), also], sort_keys=True).encode()
         self.signature = hashlib.sha256(about + train_N.cpu().numpy().tobytes()).hexdigest()[:16]
         torch.manual_seed(config.seed)
 
@@ -194,7 +201,7 @@ class _Run:
 
     def _learning_rate(self) -> float:
         """A linear warm-up, then a cosine down to a hundredth."""
-        rising = min(1.0, (self.update + 1) / self.config.warmup)
+        rising = min(1.0, (self.update + 1) / max(1, self.config.warmup))
         falling = 0.5 * (1 + math.cos(math.pi * min(1.0, self.update / self.updates)))
         return self.config.learning_rate * rising * max(0.01, falling)
 
@@ -208,7 +215,7 @@ class _Run:
         self.epoch += 1
         self.history.append(
             {
-                "train_perplexity": math.exp(loss),
+                "train_perplexity": _perplexity(loss),
                 "validation_perplexity": validation,
                 "tokens_per_second": speed,
             }
@@ -219,7 +226,7 @@ class _Run:
         kept = f"the last good checkpoint is {self.folder / self._name()}" if self.epoch else "none was kept yet"
         return TrainingDiverged(
             f"{what} became NaN or Inf at step {self.update} (epoch {self.epoch + 1}); {kept}. "
-            "Lower the learning rate and train again.",
+            "Train with a lower learning rate, into another folder.",
             self.update,
         )
 
@@ -231,7 +238,7 @@ class _Run:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-        tensors["random"] = torch.get_rng_state()
+        tensors |= {f"random.{kind}": source.get_rng_state() for kind, source in self._random().items()}
         write_durably(self.folder / self._name(), save({n: t.contiguous() for n, t in tensors.items()}))
         about = {
             "signature": self.signature,
@@ -250,15 +257,19 @@ class _Run:
         """Goes on from the folder's checkpoint, if it holds one of this very training."""
         try:
             about: dict[str, Any] = json.loads((self.folder / CHECKPOINT).read_text())
-        except FileNotFoundError:
-            return
-        if about["signature"] != self.signature:
+            signature, tensors = about["signature"], load_file(self.folder / about["tensors"])
+        except FileNotFoundError as error:
+            if not (self.folder / CHECKPOINT).exists():
+                return
+            raise self._damaged(error) from error
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise self._damaged(error) from error
+        if signature != self.signature:
             raise ModelError(
                 f"{self.folder} holds an unfinished training with another corpus or other options: "
                 "give those again to finish it, or choose another folder.",
                 self.folder,
             )
-        tensors = load_file(self.folder / about["tensors"])
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -272,9 +283,27 @@ class _Run:
             moments.setdefault(int(index), {})[field] = tensor
         optimizer["state"] = moments
         self.optimizer.load_state_dict(optimizer)
-        torch.set_rng_state(tensors["random"])
+        for kind, source in self._random().items():
+            source.set_rng_state(tensors[f"random.{kind}"])
         self.epoch, self.update, self.stale = about["epoch"], about["update"], about["stale"]
         self.history = about["history"]
+
+    def _damaged(self, error: Exception) -> ModelError:
+        return ModelError(
+            f"{self.folder}: the checkpoint of its unfinished training is damaged ({error}): "
+            "delete the folder and train again.",
+            self.folder,
+        )
+
+    def _random(self) -> dict[str, Any]:
+        """Where dropout draws from: the CPU's generator, and the device's own."""
+        devices = {"cuda": torch.cuda, "mps": torch.mps}
+        kind = self.inputs.device.type
+        return {"cpu": torch} | ({kind: devices[kind]} if kind in devices else {})
+
+
+def _perplexity(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def _tensorboard(log: Path | None) -> Any:
@@ -298,7 +327,7 @@ class _profiled:
         from torch import profiler
 
         self.profiler = profiler.profile(
-            schedule=profiler.schedule(wait=2, warmup=2, active=16, repeat=1),
+            schedule=profiler.schedule(wait=0, warmup=1, active=19, repeat=1),
             on_trace_ready=profiler.tensorboard_trace_handler(str(self.folder)),
         )
         self.profiler.__enter__()
