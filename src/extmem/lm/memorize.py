@@ -54,7 +54,7 @@ def memorize(
             continue
         if known is not None and known.value == text and (blank or datastore.holds(known.id)):
             continue
-        entries = read_entries(model, "" if blank else text)
+        entries = read_entries(model, text)
         waiting.append((Document(document.key, text), entries))
         count = Memorized(count.documents + 1, count.entries + len(entries.tokens))
         progress(count.entries, document.key)
@@ -66,12 +66,13 @@ def memorize(
 
 
 def read_entries(model: LanguageModel, text: str) -> Entries:
-    """The entries of one text; their record id is not known yet, so it is 0."""
+    """The entries of one text, none for a blank one; their record id is not known yet, so it is 0."""
     tokens = model.tokenizer.encode(text)
-    ids = torch.tensor(model.vocabulary.ids(tokens.words), device=model.device)
-    before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
+    count = len(tokens.words) if text.strip() else 0
+    ids = torch.tensor(model.vocabulary.ids(tokens.words[:count]), dtype=torch.long, device=model.device)
+    before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids])[:count]
     states, _ = model.network.read(before)
-    spans = np.stack([np.asarray(tokens.starts), np.asarray(tokens.ends)], axis=1)
+    spans = np.stack([tokens.starts[:count], tokens.ends[:count]], axis=1)
     return Entries(0, states.cpu().numpy(), ids.cpu().numpy(), spans)
 
 
