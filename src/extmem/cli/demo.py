@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from extmem.lm.generate import Generation
     from extmem.lm.model import LanguageModel
 
-PROMPT = "The with statement"
+PROMPT = "A function definition"
 FACT = ("treasure", "The treasure of this demo lies under the tamarind tree.")
 QUESTION = "The treasure of this demo lies under the"
 
@@ -54,15 +54,21 @@ def demo(
         model.fit(memory, folder / "fit.txt")
         say(f"   {added.entries:,} entries, {time.perf_counter() - started:.0f} s")
 
-        say("\n[bold]3  Write[/bold], with citations: green words came from the memory")
-        written = model.generate(PROMPT, memory, max_tokens=40)
+        say("\n[bold]3  Write[/bold] without the memory, and with it: green words came from there")
+        alone, written = (
+            model.generate(PROMPT, given, max_tokens=30, min_tokens=10, beams=4, repetition=1.0)
+            for given in (None, memory)
+        )
         if not as_json:
-            show_generation(PROMPT, written.tokens)
+            say("[dim]without:[/dim]")
+            show_generation(alone)
+            say("[dim]with:[/dim]")
+            show_generation(written)
 
         say("\n[bold]4  Store a fact[/bold], see the answer change; [bold]forget[/bold] it, see it gone")
         answers = _store_and_forget(model, memory)
         for when, answer in answers.items():
-            say(f"   {when:>9}: {QUESTION} [bold]{' '.join(token.text for token in answer.tokens)}[/bold]")
+            say(f"   {when:>9}: {QUESTION} [bold]{''.join(answer.pieces).strip()}[/bold]")
         same = answers["before"].tokens == answers["forgotten"].tokens
         say(f"   as if it had never been stored: {'yes, to the last bit' if same else 'NO'}")
 
@@ -74,14 +80,14 @@ def demo(
             f"Trained on the docstrings of Python's library ({model.summary()['parameters']:,} parameters), "
             f"then given {len(manual.memorize)} topics of the manual as a memory, without training."
         )
-        texts = [("Written with the memory", PROMPT, written.tokens)]
-        texts += [(f"The fact, {when}", QUESTION, answer.tokens) for when, answer in answers.items()]
+        texts = [("Written without the memory", alone), ("Written with the memory", written)]
+        texts += [(f"The fact, {when}", answer) for when, answer in answers.items()]
         known = {**manual.memorize, FACT[0]: FACT[1]}
         Path(page_to).write_text(page(chart, texts, known, about), encoding="utf-8")
         memory.close()
     seconds = time.perf_counter() - began
     if as_json:
-        output.as_json(_report(result.to_json(), seconds, written, answers, same, page_to))
+        output.as_json(_report(result.to_json(), seconds, alone, written, answers, same, page_to))
         return
     say(f"\n   the page with every citation: {page_to}")
     say(f"   {seconds:.0f} s in all\n")
@@ -114,6 +120,7 @@ def _store_and_forget(model: LanguageModel, memory: Memory) -> dict[str, Generat
 def _report(
     measured: dict[str, Any],
     seconds: float,
+    alone: Generation,
     written: Generation,
     answers: dict[str, Generation],
     same: bool,
@@ -124,6 +131,7 @@ def _report(
         "bits_per_character": measured["bits_per_character"],
         "reduction_percent": measured["reduction_percent"],
         "seconds": round(seconds, 1),
+        "generated_without_memory": alone.text,
         "generated": {"text": written.text, "tokens": [token_json(token) for token in written.tokens]},
         "fact": {when: answer.text for when, answer in answers.items()},
         "forgotten_equals_never_stored": same,

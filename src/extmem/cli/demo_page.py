@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from extmem.lm.generate import GeneratedToken
+    from extmem.lm.generate import GeneratedToken, Generation
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --dim: #5d6b7a; --paper: #fbfaf7; --card: #fff;
@@ -42,15 +42,16 @@ section, figure { background: var(--card); border: 1px solid var(--line); border
 
 def page(
     chart: Sequence[tuple[str, float]],
-    texts: Sequence[tuple[str, str, Sequence[GeneratedToken]]],
+    texts: Sequence[tuple[str, Generation]],
     records: Mapping[str, str],
     about: str,
 ) -> str:
-    """The page: bars (name, perplexity), texts (title, prompt, tokens), the records they cite."""
+    """The page: bars (name, perplexity), texts with their titles, the records they cite."""
     body = "".join(
-        f"<h2>{escape(title)}</h2><section><span class=prompt>{escape(prompt)}</span>"
-        f"{''.join(_token(token, records) for token in tokens)}</section>"
-        for title, prompt, tokens in texts
+        f"<h2>{escape(title)}</h2><section><span class=prompt>{escape(text.prompt)}</span>"
+        f"{''.join(_token(token, piece, records) for token, piece in zip(text.tokens, text.pieces, strict=True))}"
+        "</section>"
+        for title, text in texts
     )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
@@ -75,11 +76,12 @@ def _chart(chart: Sequence[tuple[str, float]]) -> str:
     return f"<figure>{rows}<figcaption>Lower is better.</figcaption></figure>"
 
 
-def _token(token: GeneratedToken, records: Mapping[str, str]) -> str:
-    gap = "" if token.text[:1] in ".,;:!?)]}%'" else " "
+def _token(token: GeneratedToken, piece: str, records: Mapping[str, str]) -> str:
+    word = piece.lstrip()
+    gap = piece[: len(piece) - len(word)].replace("\n\n", "<br><br>")
     shown = f"style='--share:{token.memory_share:.2f}'"
     if not token.citations:
-        return f"{gap}<span class=token {shown}>{escape(token.text)}</span>"
+        return f"{gap}<span class=token {shown}>{escape(word)}</span>"
     places = "".join(
         f"<b>{escape(cited.key)}</b>, characters {cited.start}-{cited.end}: {cited.weight:.0%}"
         f"<q>{escape(_around(records.get(cited.key, ''), cited.start, cited.end))}</q>"
@@ -87,7 +89,7 @@ def _token(token: GeneratedToken, records: Mapping[str, str]) -> str:
     )
     shares = f"probability {token.probability:.0%}, of it from memory {token.memory_share:.0%}"
     why = f"<span class=why>{shares}<br>{places}</span>"
-    return f"{gap}<span class=token tabindex=0 {shown}>{escape(token.text)}{why}</span>"
+    return f"{gap}<span class=token tabindex=0 {shown}>{escape(word)}{why}</span>"
 
 
 def _around(text: str, start: int, end: int) -> str:

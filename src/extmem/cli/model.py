@@ -16,7 +16,7 @@ from extmem.memory import Memory
 
 if TYPE_CHECKING:
     from extmem.lm.evaluate import Evaluation
-    from extmem.lm.generate import GeneratedToken
+    from extmem.lm.generate import GeneratedToken, Generation
     from extmem.lm.train import Progress
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -118,6 +118,7 @@ def generate(
     memory: MemoryOption = DEFAULT,
     namespace: NamespaceOption = "",
     max_tokens: Annotated[int, typer.Option(min=1, help="Words at most.")] = 60,
+    min_tokens: Annotated[int, typer.Option(min=0, help="A text that ends before goes on to another paragraph.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest word.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="Only the k likeliest words; 0 takes all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Only the likeliest words that make up p.")] = 1.0,
@@ -133,13 +134,13 @@ def generate(
 
     loaded = LanguageModel.load(model, device)
     text = loaded.generate(
-        prompt, _to_read(memory, namespace), allow_unknown=allow_unknown, max_tokens=max_tokens,
+        prompt, _to_read(memory, namespace), allow_unknown=allow_unknown, max_tokens=max_tokens, min_tokens=min_tokens,
         temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
     )  # fmt: skip
     if as_json:
         output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})
         return
-    show_generation(prompt, text.tokens)
+    show_generation(text)
 
 
 def _to_read(path: str, namespace: str) -> Memory | None:
@@ -182,20 +183,20 @@ def show_evaluation(title: str, result: Evaluation) -> None:
     output.table(title, ("", "perplexity", "bits/character", "change", "time"), rows)
 
 
-def show_generation(prompt: str, tokens: tuple[GeneratedToken, ...]) -> None:
+def show_generation(text: Generation) -> None:
     """The text, coloured by what the memory gave of each word, then the places it cites."""
     from rich.markup import escape
 
-    shown = [escape(prompt)]
+    shown = [escape(text.prompt)]
     places: dict[str, float] = {}
-    for token in tokens:
+    for token, piece in zip(text.tokens, text.pieces, strict=True):
         style = "bold green" if token.memory_share > 0.66 else "yellow" if token.memory_share > 0.33 else ""
-        shown.append(f"[{style}]{escape(token.text)}[/]" if style else escape(token.text))
+        shown.append(f"[{style}]{escape(piece)}[/]" if style and piece else escape(piece))
         for citation in token.citations:
             places[citation.key] = places.get(citation.key, 0.0) + citation.weight
-    output.say(" ".join(shown))
+    output.say("".join(shown))
     for key, weight in sorted(places.items(), key=lambda place: -place[1])[:5]:
-        output.say(f"  [dim]{weight / max(1, len(tokens)):6.1%}  {escape(key)}[/dim]")
+        output.say(f"  [dim]{weight / max(1, len(text.tokens)):6.1%}  {escape(key)}[/dim]")
 
 
 def token_json(token: GeneratedToken) -> dict[str, Any]:

@@ -36,12 +36,14 @@ CITED = 3  # places a token cites at most, the weightiest first
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. temperature 0 is greedy; top_k 0 and top_p 1 take all words;
+    """How the next token is chosen. The text ends with a paragraph, but goes on to another until
+    there are `min_tokens`. temperature 0 is greedy; top_k 0 and top_p 1 take all words;
     beams > 1 searches for the likeliest text instead of sampling; `repetition` divides the
     probability of words of the last 64 tokens (1 leaves them), and no three words repeat while
     `no_repeat` is 3 (0 allows it)."""
 
     max_tokens: int = 60
+    min_tokens: int = 1
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -51,9 +53,9 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.beams < 1:
-            raise InvalidInput("max_tokens and beams: give at least 1.")
-        for name in ("max_tokens", "top_k", "beams", "no_repeat", "seed"):
+        if self.max_tokens < 1 or self.beams < 1 or self.min_tokens < 0:
+            raise InvalidInput("max_tokens and beams: give at least 1; min_tokens: at least 0.")
+        for name in ("max_tokens", "min_tokens", "top_k", "beams", "no_repeat", "seed"):
             if not isinstance(getattr(self, name), int):
                 raise InvalidInput(f"{name} is {getattr(self, name)!r}: give a whole number.", name)
         bounds = self.top_k >= 0 and self.no_repeat >= 0 and 0 < self.top_p <= 1
@@ -82,10 +84,12 @@ class GeneratedToken:
 
 @dataclass(frozen=True)
 class Generation:
-    """A generated text; `str()` of it is prompt and continuation."""
+    """A generated text; `str()` of it is prompt and continuation. `pieces` are the tokens as they
+    stand in it, each with the space before it."""
 
     prompt: str
     tokens: tuple[GeneratedToken, ...]
+    pieces: tuple[str, ...]
     text: str
 
     def __str__(self) -> str:
@@ -157,10 +161,10 @@ class Generator:
         for _ in range(self.sampling.max_tokens):
             read = self._read(hypothesis)
             choice = self._choose(self._adjusted(read, hypothesis.ids))
-            if choice == self.model.vocabulary.eos:
-                return
             token = self._token(read, choice)
             hypothesis = self._grown(hypothesis, read, choice, token)
+            if hypothesis.ended:
+                return
             yield token
 
     def beam(self, hypothesis: _Hypothesis) -> list[GeneratedToken]:
@@ -266,7 +270,7 @@ class Generator:
 
     def _grown(self, old: _Hypothesis, read: _Read, choice: int, token: GeneratedToken) -> _Hypothesis:
         score = old.score + float(read.p_V[choice].clamp_min(1e-30).log())
-        if choice == self.model.vocabulary.eos:
+        if choice == self.model.vocabulary.eos and len(old.tokens) >= self.sampling.min_tokens:
             return _Hypothesis(old.state, old.hidden_D, old.keys, [*old.ids, choice], old.tokens, score, True)
         states, state = self.model.network.read(torch.tensor([choice], device=self.model.device), old.state)
         keys, ids, tokens = [*old.keys, old.hidden_D], [*old.ids, choice], [*old.tokens, token]
@@ -295,4 +299,10 @@ def generate(
     words = model.tokenizer.encode(normalise(prompt)).words
     while words and words[-1] == model.vocabulary.word(model.vocabulary.eos):
         words.pop()
-    return Generation(prompt, tuple(tokens), model.tokenizer.join([*words, *(token.text for token in tokens)]))
+    text, pieces = model.tokenizer.join(words), []
+    for token in tokens:
+        words.append(token.text)
+        longer = model.tokenizer.join(words)
+        pieces.append(longer.removeprefix(text) if longer.startswith(text) else f" {token.text}")
+        text = longer
+    return Generation(prompt, tuple(tokens), tuple(pieces), text)
