@@ -6,6 +6,7 @@ Shapes: B batch, T time, E embedding and output width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,11 +62,12 @@ class NetworkState(NamedTuple):
 
 class Network(nn.Module):
     """(batch, time) token numbers -> (batch, time, embedding) states; the output weights are the
-    embedding's (Press & Wolf 2017), so p(w) = softmax(state · embedding^T + bias)."""
+    embedding's (Press & Wolf 2017), so p(w) = softmax(state · embedding^T + bias), and as inputs they
+    are scaled by √embedding (Vaswani et al. 2017, 3.4)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.scale = config, math.sqrt(config.embedding)
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
@@ -79,7 +81,7 @@ class Network(nn.Module):
         """The states that predict what follows each token, and the state to go on from."""
         state = NetworkState() if state is None else state
         rate = self.config.dropout
-        hidden = variational_dropout(self.embedding(token_BT), rate, self.training)
+        hidden = variational_dropout(self.embedding(token_BT) * self.scale, rate, self.training)
         hidden, lstm = self.lstm(hidden, state.lstm)
         memory = state.memory
         if self.memory is not None:

@@ -21,8 +21,11 @@ def encode(value: object) -> tuple[str, bytes]:
         return "bytes", value
     if value is None:
         raise InvalidInput("None means 'not there': use forget(key) to erase a record.")
-    _check(value)
-    return "json", _utf8(json.dumps(value, ensure_ascii=False))
+    try:
+        _check(value)
+        return "json", _utf8(json.dumps(value, ensure_ascii=False))
+    except (RecursionError, ValueError) as error:  # nested too deep, or an int of thousands of digits
+        raise InvalidInput(f"this value cannot be written as JSON ({error}): store it as text or bytes.") from error
 
 
 def decode(kind: str, content: bytes) -> Value:
