@@ -24,11 +24,10 @@ p.lead, figcaption, .note { color: var(--dim) }
 section, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
         padding: 1.1rem 1.3rem; margin: .8rem 0 }
 .prompt { color: var(--dim) }
-.token { position: relative; border-radius: 3px; padding: 1px 0;
+section { position: relative } .token { border-radius: 3px; padding: 1px 0;
         background: rgb(var(--memory) / calc(var(--share) * .38)) }
 .token[tabindex] { cursor: help; border-bottom: 1px dotted var(--dim) }
-.token .why { display: none; position: absolute; left: 0; top: 1.9em; z-index: 2;
-        width: max-content; max-width: 24rem;
+.token .why { display: none; position: absolute; left: 1.3rem; right: 1.3rem; top: calc(100% - .7rem); z-index: 2;
         font: 13px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--card); border: 1px solid var(--line);
         border-radius: 6px; padding: .6rem .8rem; box-shadow: 0 6px 24px rgb(0 0 0 / .18) }
 .token:hover .why, .token:focus .why { display: block }

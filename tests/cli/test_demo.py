@@ -1,0 +1,82 @@
+"""The demo as a person runs it, with one epoch of training instead of four."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+EXTMEM = str(Path(sys.executable).with_name("extmem"))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, Path]:
+    """What `extmem demo --json` printed, the page it wrote, and where."""
+    folder = tmp_path_factory.mktemp("demo")
+    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--page", "page.html"]
+    said = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+    return json.loads(said.stdout), (folder / "page.html").read_text(encoding="utf-8"), folder
+
+
+def test_the_memory_lowers_the_perplexity_of_text_it_has_not_seen(demo):
+    perplexity = demo[0]["perplexity"]
+    assert perplexity["memory"] < 0.85 * perplexity["model"]
+    assert perplexity["memory"] < min(perplexity["cache"], perplexity["datastore"])
+    assert demo[0]["seconds"] > 0
+
+
+def test_a_stored_fact_changes_the_answer_and_forgetting_it_changes_it_back(demo):
+    fact = demo[0]["fact"]
+    assert fact["stored"] != fact["before"] == fact["forgotten"]
+    assert "tamarind" in fact["stored"]
+    assert demo[0]["forgotten_equals_never_stored"] is True
+
+
+def test_what_is_generated_is_cited_from_the_topics_that_were_memorized(demo):
+    from extmem.cli.manual import read_manual
+
+    known = read_manual().memorize
+    cited = [(token, place) for token in demo[0]["generated"]["tokens"] for place in token["citations"]]
+    assert cited
+    for token, place in cited:
+        assert known[place["key"]][place["start"] : place["end"]] == token["text"] or token["text"] == "<eos>"
+
+
+def test_what_is_measured_is_neither_in_the_docstrings_nor_in_the_memory():
+    from extmem.cli.manual import read_manual
+
+    manual = read_manual()
+    seen = {part.strip() for text in [*manual.docstrings, *manual.memorize.values()] for part in text.split("\n\n")}
+    for held in (manual.fit, manual.measured):
+        assert len(held) > 10_000
+        assert not seen & {part.strip() for part in held.split("\n\n")}
+    assert not {part.strip() for part in manual.fit.split("\n\n")} & set(manual.measured.split("\n\n"))
+
+
+def test_the_page_is_one_whole_file_with_every_citation_and_nothing_from_elsewhere(demo):
+    report, page, folder = demo
+    opened: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "br", "html"):
+                opened.append(tag)
+
+        def handle_endtag(self, tag):
+            if tag != "html":
+                assert opened.pop() == tag
+
+    Reader().feed(page)
+    assert opened == []
+    assert not re.search(r"<script|https?:|@import|url\(", page)
+    for figure in ("model", "cache", "datastore", "memory"):
+        assert f"{report['perplexity'][figure]:.1f}" in page
+    cited = sum(bool(token["citations"]) for token in report["generated"]["tokens"])
+    assert page.count("class=why") >= cited > 0
+    assert {path.name for path in folder.iterdir()} == {"page.html"}
