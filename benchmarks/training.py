@@ -239,7 +239,13 @@ def main() -> None:
         ]
         for contender in contenders:
             contender.process.kill()
-    about = {"tokens": segments * STEPS * BATCH, "rounds": options.rounds, "rows": rows}
+    pairs = zip(contenders[0].speeds, contenders[1].speeds, strict=True)
+    about = {
+        "tokens": segments * STEPS * BATCH,
+        "rounds": options.rounds,
+        "rows": rows,
+        "layer_costs": statistics.median(without / with_layer for with_layer, without in pairs),
+    }
     print(json.dumps(about) if options.json else table(about))
 
 
@@ -250,6 +256,7 @@ def table(about: dict) -> str:
     for row in about["rows"]:
         span = f"{row['least']:,.0f}-{row['most']:,.0f}"
         lines.append(f"{row['model']:26}{row['tokens_per_second']:>10,.0f}{span:>18}{row['perplexity']:>12.1f}")
+    lines += ["", f"the memory layer makes training {about['layer_costs']:.2f} times slower (median of the rounds)"]
     return "\n".join(lines)
 
 
