@@ -53,6 +53,13 @@ def test_the_memory_is_extmem_mem_or_what_the_environment_says(tmp_path):
     assert run("retrieve", "k", "--memory", "other", folder=tmp_path).stdout == "there\n"
 
 
+def test_reading_a_memory_that_is_not_there_makes_none(tmp_path):
+    for words in (("retrieve", "k"), ("forget", "k"), ("search", "k"), ("list",), ("stats",), ("verify",)):
+        said = run(*words, "--memory", "m", folder=tmp_path)
+        assert said.returncode == (0 if len(words) == 1 else 1)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", "多行\n文字", "a  b " * 60])
 def test_a_value_is_printed_as_it_is(tmp_path, text):
     run("store", "k", text, folder=tmp_path)

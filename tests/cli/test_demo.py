@@ -1,4 +1,4 @@
-"""The demo as a person runs it, with one epoch of training instead of four."""
+"""The demo as a person runs it, with one epoch of training instead of three."""
 
 from __future__ import annotations
 

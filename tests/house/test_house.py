@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -64,6 +65,21 @@ def test_every_python_block_of_the_docs_runs(page, model, corpus, tmp_path, monk
     if page.name.startswith("README"):
         assert names["text"].tokens
         assert names["memory"].retrieve("apple") is None
+
+
+def test_the_commands_of_the_readme_run_as_they_stand(model, corpus, tmp_path):
+    for name in ("corpus", "manual.txt", "held-out.txt"):
+        (tmp_path / name).symlink_to(corpus.parent / name)
+    typed = next(block for block in blocks(ROOT / "README.md", "sh") if block.startswith("extmem store"))
+    assert typed in blocks(ROOT / "README.zh-CN.md", "sh")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-euxc", typed], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("A fruit\n")
+    for shown in ("validation perplexity", "entries added", "+ both", "The with statement"):
+        assert shown in ran.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -30,7 +30,7 @@ QUESTION = "The treasure of this demo lies under the"
 
 def demo(
     page_to: Annotated[str, typer.Option("--page", help="Where the page is written.")] = "demo.html",
-    epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Train, memorize, measure, write, cite and forget, on Python's own manual. About two minutes."""

@@ -12,7 +12,6 @@ import typer
 
 from extmem.cli import output
 from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, opened
-from extmem.memory import Memory
 
 if TYPE_CHECKING:
     from extmem.lm.evaluate import Evaluation
@@ -81,7 +80,7 @@ def memorize(
     """Remember documents: a record each, and a datastore entry per token. No training."""
     from extmem.lm.model import LanguageModel
 
-    loaded, store = LanguageModel.load(model, device), opened(memory, namespace)
+    loaded, store = LanguageModel.load(model, device), opened(memory, namespace, create=True)
     with output.Bar("memorizing", as_json) as bar:
         added = loaded.memorize(store, files, lambda done, key: bar.update(done, None, f"{done:,} entries  {key}"))
     if fit is not None:
@@ -103,7 +102,7 @@ def evaluate(
     """Perplexity of FILE: model alone, with cache, with datastore, with both."""
     from extmem.lm.model import LanguageModel
 
-    result = LanguageModel.load(model, device).evaluate(file, _to_read(memory, namespace))
+    result = LanguageModel.load(model, device).evaluate(file, opened(memory, namespace))
     if as_json:
         output.as_json(result.to_json())
         return
@@ -134,18 +133,13 @@ def generate(
 
     loaded = LanguageModel.load(model, device)
     text = loaded.generate(
-        prompt, _to_read(memory, namespace), allow_unknown=allow_unknown, max_tokens=max_tokens, min_tokens=min_tokens,
+        prompt, opened(memory, namespace), allow_unknown=allow_unknown, max_tokens=max_tokens, min_tokens=min_tokens,
         temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
     )  # fmt: skip
     if as_json:
         output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})
         return
     show_generation(text)
-
-
-def _to_read(path: str, namespace: str) -> Memory | None:
-    """The memory at `path`, or None if there is none: reading makes no folder."""
-    return opened(path, namespace) if Path(path).exists() else None
 
 
 class TrainingBar(output.Bar):

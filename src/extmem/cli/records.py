@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,9 +19,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DEFAULT = "./extmem.mem"
 
 
-def opened(path: str, namespace: str = "") -> Memory:
-    """The memory at `path`, or the part of it that belongs to a namespace."""
-    memory = Memory(path)
+def opened(path: str, namespace: str = "", *, create: bool = False) -> Memory:
+    """The memory at `path`, or the part of it that belongs to a namespace; an empty one in RAM where there
+    is none, so that reading makes no folder."""
+    memory = Memory(path if create or Path(path).exists() or "://" in path else None)
     for name in filter(None, namespace.split("/")):
         memory = memory.namespace(name)
     return memory
@@ -30,7 +32,7 @@ def store(
     key: str, value: str, memory: MemoryOption = DEFAULT, namespace: NamespaceOption = "", as_json: JsonOption = False
 ) -> None:
     """Store VALUE (text) under KEY; a value that was there is replaced."""
-    opened(memory, namespace).store(key, value)
+    opened(memory, namespace, create=True).store(key, value)
     if as_json:
         output.as_json({"key": key, "stored": True})
 
