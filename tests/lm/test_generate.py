@@ -121,7 +121,7 @@ def test_top_k_and_top_p_say_only_the_words_they_allow_and_all_of_them(plain):
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_no_run_of_so_many_words_comes_twice(plain, size, temperature):
-    sampling = {"max_tokens": 80, "temperature": temperature, "repetition": 1.0}
+    sampling = {"max_tokens": 80, "min_tokens": 20, "temperature": temperature, "repetition": 1.0}
     said = ["the", *words(plain.generate("the", no_repeat=size, **sampling))]
     runs = [tuple(said[start : start + size]) for start in range(len(said) - size + 1)]
     assert len(runs) > 5

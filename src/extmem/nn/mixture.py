@@ -105,11 +105,12 @@ def neighbour_probabilities(
 
 
 def fit_shares(parts_ST: Float[Tensor, "s t"], rounds: int = 100) -> list[float]:
-    """The shares (they sum to 1) that give the text the highest likelihood, by expectation
-    maximisation: parts_ST[s, t] is the probability that source s gave the true token t."""
+    """The shares (they sum to 1) that explain the text best, by expectation maximisation: parts_ST[s, t]
+    is the probability that source s gave the true token t. Every source starts with one token to its
+    credit (a Dirichlet prior), so that none is trusted never or always on the word of a few."""
     parts = parts_ST.double().clamp_min(1e-30)
     shares = torch.full((len(parts),), 1 / len(parts), dtype=torch.double)
     for _ in range(rounds):
         blame = shares[:, None] * parts
-        shares = (blame / blame.sum(0)).mean(1)
+        shares = ((blame / blame.sum(0)).sum(1) + 1) / (parts.shape[1] + len(parts))
     return [float(share) for share in shares]
