@@ -44,10 +44,9 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Entries read and their weights: (N, K) each; weights of a row sum to 1, or to 0 if empty.
-
-    `entries` are positions in the datastore that was read, -1 where there was none; `vectors` are
-    the keys found, (N, K, H) float32, and `distances` their squared L2 distances to the queries.
+    """The K entries nearest to each of N queries: `entries` (N, K) are positions in the datastore that
+    was read, -1 where there was none; `vectors` (N, K, H) float32 are their keys and `distances`
+    (N, K) the squared L2 distances to the queries, from which the reader makes its weights.
     """
 
     entries: NDArray[np.int64]
