@@ -113,7 +113,10 @@ class Memory:
         """The k records that share the most telling words with `query`, the best first."""
         if k < 1:
             raise InvalidInput(f"k is {k}: give at least 1.", k)
-        found = ((self.records.by_id(number), score) for number, score in self._keyword.search(query, k))
+        for _ in range(9):  # a record may be replaced by another writer between its finding and its reading
+            found = [(self.records.by_id(number), score) for number, score in self._keyword.search(query, k)]
+            if all(record for record, _ in found):
+                break
         return [Hit(record.key, record.value, score, "keyword") for record, score in found if record]
 
     @contextmanager
@@ -147,12 +150,25 @@ class Memory:
         }
 
     def verify(self) -> list[str]:
-        """What in any index does not fit the records; empty if all is well."""
-        return [*self._keyword.verify(), *(line for one in self.datastores() for line in one.verify())]
+        """What in any index, here or in a namespace below, does not fit the records; empty if all is well."""
+        wrong = [*self._keyword.verify(), *(line for one in self.datastores() for line in one.verify())]
+        own = len(self.records.namespace) + 1 if self.records.namespace else 0
+        for name in self.records.namespaces():
+            below = self.records
+            for part in name[own:].split("/"):
+                below = below.within(part)
+            handle = object.__new__(Memory)
+            handle._bind(below)
+            wrong += [f"namespace {name}: {line}" for line in handle._keyword.verify()]
+            wrong += [f"namespace {name}: {line}" for one in handle.datastores() for line in one.verify()]
+        return wrong
 
     def rebuild(self) -> None:
-        """Derives the keyword index anew. A datastore is derived by its model: `memorize` again."""
+        """Derives the keyword index anew and strikes out what is damaged in datastores; their models
+        derive that again (`memorize`)."""
         with self.transaction():
+            for datastore in self.datastores():
+                datastore.mend()
             self._keyword.clear()
             for record in self.records.records():
                 self._keyword.add(record)

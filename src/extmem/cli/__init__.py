@@ -7,6 +7,7 @@ usage or bad input.
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 
 import typer
@@ -52,5 +53,7 @@ def _status() -> int:
         return 0
     except ImportError as error:
         return output.failure(f"{error}. Install what it needs: pip install 'extmem[lm]'")
+    except sqlite3.Error as error:
+        return output.failure(f"the memory cannot be read ({error}): wait for other writers, or restore records.db.")
     except OSError as error:
         return output.failure(str(storage_error(error, error.filename or "disk")))

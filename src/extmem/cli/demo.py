@@ -17,6 +17,7 @@ from extmem.cli.demo_page import page
 from extmem.cli.manual import Manual, read_manual
 from extmem.cli.model import TrainingBar, show_evaluation, show_generation, token_json
 from extmem.cli.records import JsonOption
+from extmem.errors import InvalidInput
 from extmem.memory import Memory
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def demo(
     """Train, memorize, measure, write, cite and forget, on Python's own manual. About two minutes."""
     from extmem.lm.model import LanguageModel
 
+    if not Path(page_to).absolute().parent.is_dir():
+        raise InvalidInput(f"there is no folder for {page_to}: make it, or give another --page.", page_to)
     began = time.perf_counter()
     say = (lambda message="": None) if as_json else output.say
     manual = read_manual()

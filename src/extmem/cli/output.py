@@ -7,6 +7,7 @@ Figures and text go to stdout, progress and errors to stderr; `--json` prints on
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,18 +40,13 @@ def say(message: str = "") -> None:
 
 
 def raw(text: str) -> None:
-    """Exactly this text and a line end."""
-    out.print(text, markup=False)
-
-
-def stream(text: str) -> None:
-    """Exactly this text, at once."""
-    out.print(text, end="", markup=False)
+    """Exactly this text and a line end: rich would turn :smile: into a picture and tabs into spaces."""
+    sys.stdout.write(f"{text}\n")
 
 
 def as_json(value: Any) -> None:
     """One JSON object on stdout; bytes become {"bytes": hex}."""
-    out.print(json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()}), markup=False)
+    raw(json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()}))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from extmem.cli import output
+from extmem.errors import InvalidInput
 from extmem.memory import Memory
 
 MemoryOption = Annotated[
@@ -99,6 +100,7 @@ def search(
 
 def stats(memory: MemoryOption = DEFAULT, as_json: JsonOption = False) -> None:
     """What the memory holds."""
+    _must_be_there(memory)
     figures = opened(memory).stats()
     if as_json:
         output.as_json(figures)
@@ -108,7 +110,8 @@ def stats(memory: MemoryOption = DEFAULT, as_json: JsonOption = False) -> None:
 
 
 def verify(memory: MemoryOption = DEFAULT, as_json: JsonOption = False) -> None:
-    """Check that everything derived fits its records; exit status 1 if not."""
+    """Check that everything derived fits its records, in every namespace; exit status 1 if not."""
+    _must_be_there(memory)
     wrong = opened(memory).verify()
     if as_json:
         output.as_json({"wrong": wrong})
@@ -116,6 +119,17 @@ def verify(memory: MemoryOption = DEFAULT, as_json: JsonOption = False) -> None:
         output.raw("\n".join(wrong) or "every index holds exactly its records' entries")
     if wrong:
         raise typer.Exit(1)
+
+
+def rebuild(memory: MemoryOption = DEFAULT, namespace: NamespaceOption = "") -> None:
+    """Derive the keyword index anew; strike damaged segments out of datastores, to be memorized again."""
+    _must_be_there(memory)
+    opened(memory, namespace).rebuild()
+
+
+def _must_be_there(path: str) -> None:
+    if not Path(path).exists():
+        raise InvalidInput(f"there is no memory at {path}: check the path, or store something first.", path)
 
 
 def _shown(value: Any) -> str:
@@ -126,4 +140,4 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-COMMANDS = (store, retrieve, forget, list_, search, stats, verify)
+COMMANDS = (store, retrieve, forget, list_, search, stats, verify, rebuild)

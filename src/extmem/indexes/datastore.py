@@ -16,6 +16,7 @@ Shapes: N entries, Q queries, K neighbours, D key width.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 import zlib
 from collections.abc import Collection, Sequence
@@ -59,7 +60,9 @@ class Datastore(Index):
     def __init__(self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> None:
         self.records, self.fingerprint, self.dim, self.cells = records, fingerprint, dim, cells
         self._kind = f"segments:{fingerprint}"
-        self._folder = records.folder / "datastores" / fingerprint if records.folder else None
+        space = hashlib.sha256(records.namespace.encode()).hexdigest()[:16] if records.namespace else ""
+        place = "-".join(filter(None, [fingerprint, space]))  # every namespace has a folder of its own
+        self._folder = records.folder / "datastores" / place if records.folder else None
         self._segments: dict[str, Arrays] = {}
         self._joined_from: list[str] = []
         self._arrays = self._nothing()
@@ -146,6 +149,8 @@ class Datastore(Index):
         """Drops every entry of these records; call it inside the records' transaction."""
         ledger = self.records.ledger(self._kind)
         doomed = np.fromiter(record_ids, dtype=np.int64)
+        self.mend()
+        ledger = self.records.ledger(self._kind)
         loaded = {name: self._read(name, note) for name, note in ledger.items()}
         hit = [name for name, arrays in loaded.items() if np.isin(arrays["records"], doomed).any()]
         if not hit:
@@ -165,6 +170,16 @@ class Datastore(Index):
                 self.records.ledger_put(self._kind, name, ledger[name])
         if not self.records.ledger(self._kind):
             self.records.ledger_remove("datastore", self.fingerprint)
+
+    def mend(self) -> None:
+        """Strikes out segments that are missing or damaged; memorizing their documents again brings
+        them back. Call it inside the records' transaction."""
+        for name, note in self.records.ledger(self._kind).items():
+            try:
+                self._read(name, note)
+            except MemoryFormatError:
+                self.records.enlist(self)
+                self.records.ledger_remove(self._kind, name)
 
     def clear(self) -> None:
         """Drops every entry; call it inside the records' transaction."""
@@ -309,7 +324,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 
 def _read_segment(path: Path, crc32: int) -> Arrays:
-    cure = "memorize its documents again, or restore the file"
+    cure = "restore the file, or run 'extmem rebuild' and memorize its documents again"
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import sqlite3
+import threading
 from collections.abc import Collection
 
 from extmem.indexes.base import Index
@@ -31,6 +32,7 @@ class KeywordIndex(Index):
         self._table = "words_" + hashlib.sha256(records.namespace.encode()).hexdigest()[:16]
         self._own = None if isinstance(records, SqliteRecords) else sqlite3.connect(":memory:", check_same_thread=False)
         self._seen: object = None
+        self._lock = threading.Lock()  # threads share the index of records in RAM
 
     def add(self, record: Record) -> None:
         if self._own is None:
@@ -69,11 +71,16 @@ class KeywordIndex(Index):
         if not words:
             return []
         wanted = " OR ".join(f'"{word}"' for word in words)
-        rows = self._fresh().execute(
-            f"SELECT rowid, -bm25({self._table}) AS score FROM {self._table} WHERE {self._table} MATCH ? "
-            "ORDER BY score DESC, rowid LIMIT ?",
-            (wanted, k),
-        )
+        with self._lock:
+            rows = (
+                self._fresh()
+                .execute(
+                    f"SELECT rowid, -bm25({self._table}) AS score FROM {self._table} WHERE {self._table} MATCH ? "
+                    "ORDER BY score DESC, rowid LIMIT ?",
+                    (wanted, k),
+                )
+                .fetchall()
+            )
         return [(int(number), float(score)) for number, score in rows]
 
     def _fresh(self) -> sqlite3.Connection:

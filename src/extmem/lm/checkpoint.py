@@ -123,7 +123,10 @@ def device_named(name: str) -> torch.device:
     if not there.get(name.split(":")[0], False):
         ready = ", ".join(kind for kind, is_there in there.items() if is_there)
         raise ModelError(f"device {name!r} is not there: choose auto or one of {ready}.", name)
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device {name!r} is not there: choose auto, cpu, cuda, cuda:1 or mps.", name) from error
 
 
 def _vocabulary(folder: Path) -> Vocabulary:

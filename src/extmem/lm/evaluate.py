@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +76,11 @@ class Evaluation:
         }
 
 
-def evaluate(model: LanguageModel, text: str, memory: Memory | None = None) -> Evaluation:
-    """Measures `text`, cross-fitted; a text under 400 tokens is measured with the mixture the model
-    or the memory came with. Raises InvalidInput for a text without words, WrongModel where the memory
-    was written by another model."""
-    ids = model.encode(text)
+def evaluate(model: LanguageModel, texts: Sequence[str], memory: Memory | None = None) -> Evaluation:
+    """Measures texts, read one after the other and cross-fitted; those under 400 tokens together are
+    measured with the mixture the model or the memory came with. Raises InvalidInput for texts without
+    words, WrongModel where the memory was written by another model."""
+    ids = model.encode(*texts)
     if len(ids) < 2:
         raise InvalidInput("there are no words to measure: give a text with some.")
     given, seconds = probabilities(model, ids, memory)
@@ -99,7 +100,7 @@ def evaluate(model: LanguageModel, text: str, memory: Memory | None = None) -> E
         nats[row] = float(-mixed.clamp_min(1e-30).log().sum())
     if nats["memory"] is None:
         nats["memory"], seconds["memory"] = nats["cache"], seconds["cache"]
-    return Evaluation(len(ids), len(text), nats, seconds, [mixtures["memory"] for mixtures in fitted])
+    return Evaluation(len(ids), sum(map(len, texts)), nats, seconds, [mixtures["memory"] for mixtures in fitted])
 
 
 @torch.no_grad()

@@ -80,7 +80,7 @@ def fit_mixtures(given: Probabilities, start: Mixture) -> dict[str, Mixture]:
     if given.datastore is not None and given.nearest is not None:
         scores = [_score(given.model, p) for p in given.datastore]
         near = max(range(len(scores)), key=scores.__getitem__)
-        sharp = given.betas[near] * SHARPER
+        sharp = min(given.betas[near] * SHARPER, given.betas[-1])
         edges = torch.quantile(given.nearest.double(), torch.tensor(QUANTILES, dtype=torch.double))
         chosen = replace(chosen, near_beta=given.betas[near], sharp_beta=sharp, edges=tuple(edges.tolist()))
     fitted = {}

@@ -58,6 +58,8 @@ class Sampling:
         for name in ("max_tokens", "min_tokens", "top_k", "beams", "no_repeat", "seed"):
             if not isinstance(getattr(self, name), int):
                 raise InvalidInput(f"{name} is {getattr(self, name)!r}: give a whole number.", name)
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInput(f"seed is {self.seed}: give a number from 0 to 2**63 - 1.", "seed")
         bounds = self.top_k >= 0 and self.no_repeat >= 0 and 0 < self.top_p <= 1
         if not (bounds and 0 <= self.temperature < math.inf and 1 <= self.repetition < math.inf):
             raise InvalidInput(

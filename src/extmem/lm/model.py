@@ -142,9 +142,10 @@ class LanguageModel:
             ),
         }
 
-    def encode(self, text: str) -> Tensor:
-        """The token numbers of a text, (T,)."""
-        return _stream(self.vocabulary, [self.tokenizer.encode(normalise(text)).words]).to(self.device)
+    def encode(self, *texts: str) -> Tensor:
+        """The token numbers of texts one after the other, each closed by an end, (T,)."""
+        words = (self.tokenizer.encode(normalise(text)).words for text in texts)
+        return _stream(self.vocabulary, words).to(self.device)
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""
@@ -171,9 +172,11 @@ class LanguageModel:
     def fit(self, memory: Memory, held: str | Path) -> Mixture:
         """Fits λ, β and window on a held text that is not in the memory; the memory keeps them until a
         record is forgotten that was there when they were fitted."""
-        ids = self.encode(_text(held))
+        ids = self.encode(*_texts(held))
         if len(ids) < LEAST:
             raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
+        if not len(self.datastore(memory)):
+            raise InvalidInput("nothing is memorized yet: memorize first, then fit.")
         given, _ = probabilities(self, ids, memory)
         mixture = fit_mixtures(given, self.mixture)["memory"]
         self.datastore(memory).keep_fit(asdict(mixture))
@@ -186,7 +189,7 @@ class LanguageModel:
 
     def evaluate(self, held: str | Path, memory: Memory | None = None) -> Evaluation:
         """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all)."""
-        return evaluate(self, _text(held), memory)
+        return evaluate(self, _texts(held), memory)
 
     def perplexity(self, held: str | Path, memory: Memory | None = None) -> float:
         """Perplexity of a file or folder: with everything the memory gives, or of the model alone."""
@@ -211,7 +214,10 @@ class LanguageModel:
         self, prompt: str, memory: Memory | None = None, *, allow_unknown: bool = False, **sampling: Any
     ) -> Iterator[GeneratedToken]:
         """The tokens of `generate` as they are chosen (not with beams)."""
-        generator = Generator(self, memory, _sampling(sampling))
+        chosen = _sampling(sampling)
+        if chosen.beams > 1:
+            raise InvalidInput("a beam search knows its first word only at its end: use generate.", "beams")
+        generator = Generator(self, memory, chosen)
         return generator.stream(generator.start(prompt, allow_unknown))
 
     def _fit_default(self, valid_N: Tensor) -> None:
@@ -279,12 +285,20 @@ def _documents(source: str | Path | Mapping[str, str] | Iterable[str | Path]) ->
     else:
         paths = [Path(one) for one in source]
         names = Counter(path.name for path in paths)
+        came_from: dict[str, Path] = {}
         for path in paths:
             for document in read_documents(path):
-                alone = path.is_dir() or names[path.name] == 1
-                yield document if alone else replace(document, key=(path.parent / document.key).as_posix())
+                if not path.is_dir() and names[path.name] > 1:
+                    document = replace(document, key=(path.parent / document.key).as_posix())
+                if came_from.setdefault(document.key, path) != path:
+                    raise InvalidInput(
+                        f"{came_from[document.key]} and {path} both hold a document {document.key!r}: "
+                        "memorize them into namespaces of their own, or rename one.",
+                        document.key,
+                    )
+                yield document
 
 
-def _text(path: str | Path) -> str:
-    """A file's or folder's documents as one text."""
-    return "\n".join(normalise(document.text).rstrip("\n") for document in read_documents(path)) + "\n"
+def _texts(path: str | Path) -> list[str]:
+    """A file's or folder's documents."""
+    return [normalise(document.text).rstrip("\n") + "\n" for document in read_documents(path)]

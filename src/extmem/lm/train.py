@@ -284,7 +284,7 @@ class _Run:
         optimizer["state"] = moments
         self.optimizer.load_state_dict(optimizer)
         for kind, source in self._random().items():
-            source.set_rng_state(tensors[f"random.{kind}"])
+            source.set_rng_state(tensors.get(f"random.{kind}", source.get_rng_state()))
         self.epoch, self.update, self.stale = about["epoch"], about["update"], about["stale"]
         self.history = about["history"]
 

@@ -145,12 +145,13 @@ class ExternalMemoryLayer(nn.Module):
         found = nearest.nearest(hidden_BTH.detach().flatten(0, 1).cpu().numpy(), self.neighbours)
         vectors = torch.as_tensor(found.vectors, dtype=hidden_BTH.dtype, device=hidden_BTH.device)
         vectors = vectors.unflatten(0, (batch, steps))
-        near = torch.einsum("bth,btkh->btk", q_BTH, self.key(vectors))
+        entries = torch.as_tensor(found.entries, device=hidden_BTH.device).unflatten(0, (batch, steps))
+        near = torch.einsum("bth,btkh->btk", q_BTH, self.key(vectors)).masked_fill(entries < 0, -math.inf)
         reach_TJ = torch.cat([reach_TJ, reach_TJ.new_ones(steps, near.shape[2])], dim=1)
-        weights = _softmax(torch.cat([scores, near], dim=2), reach_TJ)
+        weights = _softmax(torch.cat([scores, near], dim=2), reach_TJ).nan_to_num(0.0)
         own, others = weights.split([scores.shape[2], near.shape[2]], dim=2)
         read = own @ values + torch.einsum("btk,btkh->bth", others, self.value(vectors))
-        return MemoryRead(read, weights, torch.as_tensor(found.entries).unflatten(0, (batch, steps)))
+        return MemoryRead(read, weights, entries)
 
 
 def _window(steps: int, carried: int, capacity: int, device: torch.device) -> Bool[Tensor, "t s"]:

@@ -140,12 +140,14 @@ class RamRecords(Records):
     def _set(self, key: str, stored: Stored | None) -> None:
         """Gives a key what is stored of it, or takes it away; an open transaction can undo it."""
         core, space = self._core, self._core.spaces.setdefault(self.namespace, {})
-        old = space.pop(key, None)
-        if old is not None:
-            del core.keys_by_id[old[0]]
-        if stored is not None:
+        old = space.get(key)
+        if stored is None:
+            space.pop(key, None)
+        else:
             space[key] = stored
             core.keys_by_id[stored[0]] = (self.namespace, key)
+        if old is not None:
+            del core.keys_by_id[old[0]]
         core.changes += 1
         if core.depth:
             core.undo.append(lambda: self._set(key, old))

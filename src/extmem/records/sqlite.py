@@ -8,6 +8,7 @@ Durable before acknowledged (WAL, synchronous=FULL); what is deleted is overwrit
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import threading
@@ -45,6 +46,7 @@ class _Core:
         self.local = threading.local()
         self.opened: list[sqlite3.Connection] = []
         self.lock = threading.Lock()
+        self.serials = itertools.count()
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"{folder} is a file: a memory is a folder; give another path.", folder)
         try:
@@ -59,6 +61,7 @@ class _Core:
             connection = self._open()
             self.local.connection, self.local.depth = connection, 0
             self.local.enlisted, self.local.erased = {}, False
+            self.local.serial = next(self.serials)
             with self.lock:
                 self.opened.append(connection)
         return connection
@@ -202,6 +205,7 @@ class SqliteRecords(Records):
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            local.serial = next(self._core.serials)  # what was read meanwhile is void
             raise
         finally:
             enlisted, local.enlisted = local.enlisted, {}
@@ -243,7 +247,7 @@ class SqliteRecords(Records):
 
     def generation(self) -> object:
         version = self._run("PRAGMA data_version").fetchone()[0]
-        return threading.get_ident(), version, self.connection.total_changes
+        return self._core.local.serial, version, self.connection.total_changes
 
     def close(self) -> None:
         with self._core.lock:
