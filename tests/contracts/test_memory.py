@@ -170,3 +170,21 @@ def test_a_path_that_is_no_memory_is_refused_and_left_alone(tmp_path):
     with pytest.raises(ExtmemError, match="no extmem memory"):
         Memory(tmp_path / "folder")
     assert (tmp_path / "folder" / "records.db").read_text() == "no database " * 100
+
+
+def test_an_iteration_left_unfinished_neither_blocks_writes_nor_freezes_reads(tmp_path):
+    with Memory(tmp_path / "m") as memory, Memory(tmp_path / "m") as other:
+        memory.store_many((key, 1) for key in "abc")
+        keys, items = memory.keys(), memory.items()
+        assert (next(keys), next(items)) == ("a", ("a", 1))
+        other.store("x", 1)
+        assert memory.retrieve("x") == 1
+        memory.store("y", 1)
+        assert other.retrieve("y") == 1
+
+
+def test_storing_while_iterating_ends(memory):
+    memory.store_many((key, 1) for key in "abc")
+    for key in memory.keys():  # noqa: SIM118  a Memory is no dict
+        memory.store(f"z{key}", 1)
+    assert list(memory.keys()) == ["a", "b", "c", "za", "zb", "zc"]

@@ -174,14 +174,12 @@ class SqliteRecords(Records):
     def keys(self, prefix: str = "") -> Iterator[str]:
         rows = self._run(
             "SELECT key FROM records WHERE namespace = ? AND key >= ? ORDER BY key", (self.namespace, prefix)
-        )
-        for (key,) in rows:
-            if not key.startswith(prefix):
-                return
-            yield key
+        ).fetchall()  # a cursor left open would hold this thread's reads at an old state and block its writes
+        return itertools.takewhile(lambda key: key.startswith(prefix), (key for (key,) in rows))
 
     def records(self) -> Iterator[Record]:
-        rows = self._run("SELECT id, key, kind, value FROM records WHERE namespace = ? ORDER BY id", (self.namespace,))
+        statement = "SELECT id, key, kind, value FROM records WHERE namespace = ? ORDER BY id"
+        rows = self._run(statement, (self.namespace,)).fetchall()  # as in keys
         return (Record(number, key, decode(kind, value)) for number, key, kind, value in rows)
 
     def __len__(self) -> int:
