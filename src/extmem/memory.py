@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,16 +152,11 @@ class Memory:
 
     def verify(self) -> list[str]:
         """What in any index, here or in a namespace below, does not fit the records; empty if all is well."""
-        wrong = [*self._keyword.verify(), *(line for one in self.datastores() for line in one.verify())]
+        wrong = self._verify_own()
         own = len(self.records.namespace) + 1 if self.records.namespace else 0
         for name in self.records.namespaces():
-            below = self.records
-            for part in name[own:].split("/"):
-                below = below.within(part)
-            handle = object.__new__(Memory)
-            handle._bind(below)
-            wrong += [f"namespace {name}: {line}" for line in handle._keyword.verify()]
-            wrong += [f"namespace {name}: {line}" for one in handle.datastores() for line in one.verify()]
+            handle = reduce(Memory.namespace, name[own:].split("/"), self)
+            wrong += [f"namespace {name}: {line}" for line in handle._verify_own()]
         return wrong
 
     def rebuild(self) -> None:
@@ -182,6 +178,9 @@ class Memory:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _verify_own(self) -> list[str]:
+        return [line for index in (self._keyword, *self.datastores()) for line in index.verify()]
 
     def _discard(self, record_id: int) -> None:
         for index in (self._keyword, *self.datastores()):

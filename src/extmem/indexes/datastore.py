@@ -16,7 +16,6 @@ Shapes: N entries, Q queries, K neighbours, D key width.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 import zlib
 from collections.abc import Collection, Sequence
@@ -34,7 +33,7 @@ from extmem.durable import write_durably
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.indexes.base import Index
 from extmem.reading import Reading, Span
-from extmem.records.base import Record, Records
+from extmem.records.base import Record, Records, short_name
 
 FORMAT = 1
 EXACT_LIMIT = 200_000
@@ -60,8 +59,8 @@ class Datastore(Index):
     def __init__(self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> None:
         self.records, self.fingerprint, self.dim, self.cells = records, fingerprint, dim, cells
         self._kind = f"segments:{fingerprint}"
-        space = hashlib.sha256(records.namespace.encode()).hexdigest()[:16] if records.namespace else ""
-        place = "-".join(filter(None, [fingerprint, space]))  # every namespace has a folder of its own
+        # Every namespace has a folder of its own.
+        place = f"{fingerprint}-{short_name(records.namespace)}" if records.namespace else fingerprint
         self._folder = records.folder / "datastores" / place if records.folder else None
         self._segments: dict[str, Arrays] = {}
         self._joined_from: list[str] = []

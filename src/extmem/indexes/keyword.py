@@ -9,7 +9,6 @@ them when they have changed. Chinese is indexed by the character.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sqlite3
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Collection
 
 from extmem.indexes.base import Index
-from extmem.records.base import Record, Records
+from extmem.records.base import Record, Records, short_name
 from extmem.records.sqlite import SqliteRecords
 
 _HAN = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
@@ -29,7 +28,7 @@ class KeywordIndex(Index):
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self._table = "words_" + hashlib.sha256(records.namespace.encode()).hexdigest()[:16]
+        self._table = "words_" + short_name(records.namespace)
         self._own = None if isinstance(records, SqliteRecords) else sqlite3.connect(":memory:", check_same_thread=False)
         self._seen: object = None
         self._lock = threading.Lock()  # threads share the index of records in RAM

@@ -27,7 +27,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What every source gives each true token: model (T,), cache {window: (R, T)}, datastore (R, T) or
+    """What every source gives each true token, on the CPU: model (T,), cache {window: (R, T)}, datastore (R, T) or
     None; `nearest` (T,) is the squared distance of the datastore's nearest entry."""
 
     betas: tuple[float, ...]
@@ -53,11 +53,11 @@ class Probabilities:
 
     def mixed(self, mixture: Mixture) -> Tensor:
         """p of every true token in the mixture, (T,) float64."""
-        shares = torch.tensor(mixture.shares, dtype=torch.double, device=self.model.device)
+        shares = torch.tensor(mixture.shares, dtype=torch.double)
         if self.nearest is None or not mixture.edges:
             of_T = shares[:1].expand(len(self.model), -1)
         else:
-            edges = torch.tensor(mixture.edges, dtype=torch.double, device=self.model.device)
+            edges = torch.tensor(mixture.edges, dtype=torch.double)
             of_T = shares[torch.bucketize(self.nearest.double(), edges)]
         p, rest = torch.zeros_like(self.model, dtype=torch.double), torch.ones_like(of_T[:, 0])
         for kind, source in self.sources(mixture).items():
@@ -102,12 +102,12 @@ def _fit_ranges(given: Probabilities, mixture: Mixture, kinds: tuple[str, ...]) 
     """The best shares in every range of distances."""
     which = torch.zeros(len(given.model), dtype=torch.long)
     if mixture.edges and given.nearest is not None:
-        which = torch.bucketize(given.nearest.double().cpu(), torch.tensor(mixture.edges, dtype=torch.double))
+        which = torch.bucketize(given.nearest.double(), torch.tensor(mixture.edges, dtype=torch.double))
     sources = {kind: p for kind, p in given.sources(mixture).items() if kind in kinds}
     parts = torch.stack([given.model, *sources.values()])
     rows = []
     for number in range(len(mixture.edges) + 1):
-        tokens = (which == number).to(parts.device)
+        tokens = which == number
         found = fit_shares(parts[:, tokens]) if int(tokens.sum()) else [1.0] + [0.0] * len(sources)
         rows.append(Shares(**{**dict.fromkeys(Shares._fields, 0.0), **dict(zip(sources, found[1:], strict=True))}))
     return tuple(rows)
@@ -116,5 +116,5 @@ def _fit_ranges(given: Probabilities, mixture: Mixture, kinds: tuple[str, ...]) 
 def _score(model: Tensor, p: Tensor) -> float:
     """The log-likelihood of the best mixture of two."""
     parts = torch.stack([model, p]).double()
-    shares = torch.tensor(fit_shares(parts, rounds=20), dtype=torch.double, device=parts.device)
+    shares = torch.tensor(fit_shares(parts, rounds=20), dtype=torch.double)
     return float((shares @ parts).clamp_min(1e-30).log().sum())

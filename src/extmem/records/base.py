@@ -5,6 +5,7 @@ Knows: what every store of records must do. Does not know: how any of them does 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -117,6 +118,11 @@ class Records(ABC):
         """The value of a key, or None."""
         record = self.find(key)
         return None if record is None else record.value
+
+
+def short_name(namespace: str) -> str:
+    """16 hex digits that stand for a namespace in the names of tables and folders."""
+    return hashlib.sha256(namespace.encode()).hexdigest()[:16]
 
 
 def joined(parent: str, name: str) -> str:

@@ -24,6 +24,8 @@ def encode(value: object) -> tuple[str, bytes]:
     try:
         _check(value)
         return "json", _utf8(json.dumps(value, ensure_ascii=False))
+    except InvalidInput:
+        raise
     except (RecursionError, ValueError) as error:  # nested too deep, or an int of thousands of digits
         raise InvalidInput(f"this value cannot be written as JSON ({error}): store it as text or bytes.") from error
 
