@@ -3,6 +3,8 @@
     ExtmemError             anything extmem refuses; the message says what is wrong and how to mend it
     ├── InvalidInput        a key, value, option or text that cannot be taken
     │   └── CorpusError     a corpus that is empty, binary or unreadable
+    ├── VersionConflict     a record is of another version than the writer expected
+    ├── WrongKey            an encrypted memory opened without its key, or with another one
     ├── MemoryFormatError   a memory folder that is damaged or of another version
     ├── ModelError          a model folder that is missing, half-written or of another version
     │   └── WrongModel      a datastore written by another model
@@ -32,6 +34,19 @@ class InvalidInput(ExtmemError, ValueError):
 
 class CorpusError(InvalidInput):
     """A corpus that is empty, binary or unreadable."""
+
+
+class VersionConflict(ExtmemError, RuntimeError):
+    """A record is of another version than the writer expected: `version`, 0 where it is not there."""
+
+    def __init__(self, key: str, expected: int, version: int) -> None:
+        there = f"is of version {version}" if version else "is not there"
+        super().__init__(f"{key!r} {there}, version {expected} was expected: read it again, then store.", key)
+        self.version = version
+
+
+class WrongKey(ExtmemError, PermissionError):
+    """An encrypted memory opened without its key, or with another one."""
 
 
 class MemoryFormatError(ExtmemError, RuntimeError):

@@ -5,19 +5,23 @@ Knows: records and indexes. Does not know: models, files of text, commands.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extmem.errors import InvalidInput
+from extmem.errors import ExtmemError, InvalidInput
 from extmem.indexes.keyword import KeywordIndex
+from extmem.opening import MasterKey, open_records
 from extmem.reading import Hit
-from extmem.records.base import Records
-from extmem.records.ram import RamRecords
-from extmem.records.sqlite import SqliteRecords
-from extmem.records.values import Value, check_key, encode
+from extmem.records.base import Record, Records
+from extmem.records.timeline import Timeline
+from extmem.records.values import Value, check_key
+from extmem.records.where import Where, filtered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +29,16 @@ if TYPE_CHECKING:
 
     from extmem.indexes.datastore import Datastore
 
+TOGETHER = 1_000  # records that store_many hands over at once
+Moment = float | datetime
+
 
 class Memory:
     """A map that models read and write, and people read, edit and erase.
 
     >>> memory = Memory()
     >>> memory.store("apple", "A fruit")
+    1
     >>> memory.retrieve("apple")
     'A fruit'
     >>> memory.retrieve("pear") is None
@@ -40,85 +48,194 @@ class Memory:
     >>> memory.retrieve("apple") is None
     True
 
-    `Memory("fruit.mem")` is a folder on disk, shared by threads and processes; `Memory()` lives in RAM.
+    `Memory("fruit.mem")` is a folder on disk, `Memory("postgresql://…")` a database; both are shared by
+    threads, processes and asyncio (`AsyncMemory`). `Memory()` lives in RAM. With `key` (32 bytes, a
+    file, "env:NAME" or a function that returns it) everything is encrypted at rest. `author` is noted
+    with what is stored through this handle.
+
     Values are text, bytes, numbers, or lists and dicts of them, and come back as they went in. What
     is stored is durable when `store` returns; what is forgotten is gone from every index as well.
-    Raises InvalidInput, MemoryFormatError and StorageError.
+    Moments are datetimes or seconds since 1970, UTC. Raises InvalidInput, MemoryFormatError,
+    StorageError, WrongKey.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        if path is not None and str(path).startswith(("postgresql://", "postgres://")):
-            raise InvalidInput("this version keeps memories in folders and RAM: give a folder's path.", path)
-        records: Records = RamRecords() if path is None else SqliteRecords(Path(path))
-        self._bind(records)
+    def __init__(
+        self, place: str | Path | None = None, *, author: str | None = None, key: MasterKey | None = None
+    ) -> None:
+        self._bind(open_records(place, key), author)
 
-    def _bind(self, records: Records) -> None:
-        self.records = records
+    def _bind(self, records: Records, author: str | None) -> None:
+        self.records, self.author = records, author
         self._keyword = KeywordIndex(records)
+        self._timeline = Timeline(records, self._discard)
         self._datastores: dict[str, Datastore] = {}
 
-    def store(self, key: str, value: object) -> None:
-        """Gives `key` this value; what an older value left in any index is dropped."""
-        self.store_many([(key, value)])
+    # The map
 
-    def store_many(self, items: Iterable[tuple[str, object]]) -> None:
-        """Stores pairs in one transaction: all or none."""
+    def store(
+        self,
+        key: str,
+        value: object,
+        *,
+        metadata: dict[str, object] | None = None,
+        author: str | None = None,
+        trust: float = 1.0,
+        ttl: float | None = None,
+        valid_from: Moment | None = None,
+        valid_to: Moment | None = None,
+        expect: int | None = None,
+    ) -> int:
+        """Gives `key` this value, and returns its version; what an older value left in any index is
+        dropped. Storing what is there already changes nothing.
+
+        `metadata` is any JSON; `trust` lies between 0 and 1; after `ttl` seconds the key is forgotten.
+        With `valid_from` or `valid_to` the key's values are kept side by side: `retrieve` gives the one
+        that is valid now, `retrieve(key, as_of=…)` the one that was. With `expect` it stores only if the
+        key's value is of that version, 0 meaning that it has none. Raises VersionConflict otherwise.
+        """
+        like = self._like(metadata, author, trust, ttl, valid_from, valid_to)
+        if (
+            expect is None
+            and valid_from is None
+            and valid_to is None
+            and not self.records.add_new([(key, value)], like)
+        ):
+            return 1
         with self.transaction():
-            for key, value in items:
-                old = self.records.find(check_key(key))
-                if old is not None and encode(old.value) == encode(value):
-                    continue
-                if old is not None:
-                    self._discard(old.id)
-                self.records.put(key, value)
-                record = self.records.find(key)
-                assert record is not None
-                self._keyword.add(record)
+            return self._timeline.write(like._replace(key=check_key(key), value=value), expect)
 
-    def retrieve(self, key: str) -> Value | None:
-        """The value of `key`, or None."""
-        return self.records.get(check_key(key))
+    def store_many(
+        self,
+        items: Iterable[tuple[str, object] | Record],
+        *,
+        metadata: dict[str, object] | None = None,
+        author: str | None = None,
+        trust: float = 1.0,
+        ttl: float | None = None,
+    ) -> None:
+        """Stores pairs (key, value) in one transaction: all or none. A Record among them keeps what it
+        says of itself, its times and its version where its key is new."""
+        if isinstance(items, dict | str | bytes):
+            raise InvalidInput("store_many takes pairs (key, value): give d.items() of a dict.", items)
+        given = iter(items)
+        like = self._like(metadata, author, trust, ttl, None, None)
+        with self.transaction():
+            while batch := list(islice(given, TOGETHER)):
+                pairs = [_pair(item) for item in batch if not isinstance(item, Record)]
+                if len(pairs) == len(batch) and len({key for key, _ in pairs}) == len(pairs):
+                    pairs = self.records.add_new(pairs, like)
+                    batch = list(pairs)
+                for item in batch:
+                    if isinstance(item, Record):
+                        self._timeline.write(item, None)
+                    else:
+                        self._timeline.write(like._replace(key=check_key(item[0]), value=item[1]), None)
+
+    def retrieve(self, key: str, *, as_of: Moment | None = None) -> Value | None:
+        """The value of `key`, or None; with `as_of` the one that was valid at that moment."""
+        if as_of is None and (value := self.records.get(key)) is not None:
+            return value
+        record = self.record(key, as_of=as_of)
+        return None if record is None else record.value
+
+    def retrieve_many(self, keys: Iterable[str]) -> dict[str, Value]:
+        """The values of those keys that have one."""
+        wanted = [keys] if isinstance(keys, str) else list(keys)
+        found = self.records.get_many(wanted)
+        if len(found) < len(wanted):
+            waiting = set(self.records.due(time.time()))
+            late = ((key, self.retrieve(key)) for key in wanted if key in waiting)
+            found |= {key: value for key, value in late if value is not None}
+        return found
+
+    def record(self, key: str, *, as_of: Moment | None = None) -> Record | None:
+        """The value of `key` with all that is known of it: version, times, author, trust, metadata."""
+        return self._timeline.at(check_key(key), None if as_of is None else _seconds(as_of))
+
+    def history(self, key: str) -> list[Record]:
+        """Every value of `key` that was kept, by version: `updated` says when, `author` who. Kept are
+        values with a validity, and all since `keep_history`."""
+        return self._timeline.states(check_key(key))
+
+    def keep_history(self, on: bool = True) -> None:
+        """Whether this namespace keeps the values that are replaced; off until it is asked for."""
+        with self.transaction():
+            self.records.ledger_remove("settings", "history")
+            if on:
+                self.records.ledger_put("settings", "history", {"on": True})
 
     def forget(self, key: str) -> bool:
-        """Erases `key` and everything derived from it; False if it was not there. Afterwards every
-        answer is what it would have been had it never been stored."""
+        """Erases `key`, its history and everything derived from it; False if it was not there.
+        Afterwards every answer is what it would have been had it never been stored."""
+        return bool(self.forget_many([key]))
+
+    def forget_many(self, keys: Iterable[str]) -> int:
+        """Forgets all of these in one transaction; how many were there."""
         with self.transaction():
-            record_id = self.records.delete(check_key(key))
-            if record_id is None:
-                return False
-            self._discard(record_id)
-            self.records.enlist(self._keyword)
-        return True
+            return sum(self._timeline.erase(check_key(key)) for key in ([keys] if isinstance(keys, str) else keys))
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys, in order."""
-        return self.records.keys(prefix)
+    # Many of them
 
-    def items(self) -> Iterator[tuple[str, Value]]:
-        """Keys and values, in the order they were stored."""
-        return ((record.key, record.value) for record in self.records.records())
+    def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
+        """The keys in order (of their code points), those behind `after`."""
+        self._timeline.settle()
+        return self.records.keys(prefix, after)
+
+    def items(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, Value]]:
+        """Keys and values, in the order of the keys, never more than a page of them in memory."""
+        return ((record.key, record.value) for record in self.scan(prefix, after) if record.value is not None)
+
+    def scan(self, prefix: str = "", after: str | None = None, where: Where | None = None) -> Iterator[Record]:
+        """The records in the order of their keys; `where` as in `extmem.records.where`."""
+        self._timeline.settle()
+        return filter(filtered(where), self.records.iterate(prefix, after))
 
     def __len__(self) -> int:
+        self._timeline.settle()
         return len(self.records)
 
+    def __bool__(self) -> bool:
+        return True
+
     def __contains__(self, key: str) -> bool:
-        return self.records.find(check_key(key)) is not None
+        return self.retrieve(key) is not None
+
+    def search(self, query: str, k: int = 10, where: Where | None = None) -> list[Hit]:
+        """The k records that share the most telling words with `query`, the best first, among those
+        that `where` lets through."""
+        if not isinstance(query, str):
+            raise InvalidInput(f"query {query!r} is not text: give a str.", query)
+        if type(k) is not int or not 1 <= k < 2**31:
+            raise InvalidInput(f"k is {k!r}: give a whole number, at least 1.", k)
+        fits, wanted = filtered(where), k
+        self._timeline.settle()
+        while True:
+            found = self._keyword.search(query, wanted)
+            hits = [Hit(record.key, record.value, score, "keyword") for record, score in found if fits(record)]
+            if len(hits) >= k or len(found) < wanted:
+                return hits[:k]
+            wanted *= 4
+
+    # Namespaces and transactions
 
     def namespace(self, name: str) -> Memory:
         """A memory within this one; it sees only its own records, whatever it is asked."""
         handle = object.__new__(Memory)
-        handle._bind(self.records.within(name))
+        handle._bind(self.records.within(name), self.author)
         return handle
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The k records that share the most telling words with `query`, the best first."""
-        if k < 1:
-            raise InvalidInput(f"k is {k}: give at least 1.", k)
-        for _ in range(9):  # a record may be replaced by another writer between its finding and its reading
-            found = [(self.records.by_id(number), score) for number, score in self._keyword.search(query, k)]
-            if all(record for record, _ in found):
-                break
-        return [Hit(record.key, record.value, score, "keyword") for record, score in found if record]
+    def namespaces(self) -> list[str]:
+        """The namespaces below this one that hold anything; those within others as "outer/inner"."""
+        own = len(self.records.namespace) + 1 if self.records.namespace else 0
+        return [name[own:] for name in self.records.namespaces()]
+
+    def drop_namespace(self, name: str) -> int:
+        """Erases a namespace and all within it, and only it; how many records that were."""
+        handle = self._at(name)
+        with self.transaction():
+            for below in ["", *handle.namespaces()]:
+                (handle._at(below) if below else handle)._keyword.clear()
+            return handle.records.drop()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -126,10 +243,13 @@ class Memory:
         with self.records.transaction():
             yield
 
+    # What is derived
+
     def datastore(self, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> Datastore:
         """The datastore that the model with this fingerprint reads and writes."""
         from extmem.indexes.datastore import Datastore
 
+        self._timeline.settle()
         if fingerprint not in self._datastores:
             self._datastores[fingerprint] = Datastore(self.records, fingerprint, dim, cells)
             self._datastores[fingerprint].sweep()
@@ -146,28 +266,38 @@ class Memory:
         """What the memory holds, for people."""
         return {
             "records": len(self),
-            "namespaces": self.records.namespaces(),
+            "namespaces": self.namespaces(),
             "datastores": [datastore.stats() for datastore in self.datastores()],
         }
 
     def verify(self) -> list[str]:
-        """What in any index, here or in a namespace below, does not fit the records; empty if all is well."""
-        wrong = self._verify_own()
-        own = len(self.records.namespace) + 1 if self.records.namespace else 0
-        for name in self.records.namespaces():
-            handle = reduce(Memory.namespace, name[own:].split("/"), self)
-            wrong += [f"namespace {name}: {line}" for line in handle._verify_own()]
+        """Reads everything, here and in every namespace below, against its checksums, and compares every
+        index with its records; what is wrong, a line each."""
+        self._timeline.settle()
+        with self.records.reading():
+            wrong = self._wrong()
+        if wrong:  # it may have been somebody writing
+            with self.transaction():
+                wrong = self._wrong()
         return wrong
 
-    def rebuild(self) -> None:
-        """Derives the keyword index anew and strikes out what is damaged in datastores; their models
-        derive that again (`memorize`)."""
+    def repair(self) -> None:
+        """Derives what is damaged anew, here and below: keyword indexes at the next search; datastores by
+        their models, which `memorize` again what was struck out."""
         with self.transaction():
-            for datastore in self.datastores():
-                datastore.mend()
-            self._keyword.clear()
-            for record in self.records.records():
-                self._keyword.add(record)
+            for handle in self._all():
+                for datastore in handle.datastores():
+                    datastore.mend()
+                handle._keyword.clear()
+
+    def snapshot(self, place: str | Path) -> None:
+        """Copies all of it, as of one moment and while others write, into a new memory: a folder or a
+        database. An encrypted memory stays encrypted."""
+        target = open_records(place, None, new=True)
+        try:
+            target.load(self.records.dump())
+        finally:
+            target.close()
 
     def close(self) -> None:
         """Lets go of files."""
@@ -179,9 +309,69 @@ class Memory:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _verify_own(self) -> list[str]:
-        return [line for index in (self._keyword, *self.datastores()) for line in index.verify()]
+    # Within
 
-    def _discard(self, record_id: int) -> None:
-        for index in (self._keyword, *self.datastores()):
-            index.discard([record_id])
+    def _at(self, path: str) -> Memory:
+        return reduce(Memory.namespace, path.split("/"), self)
+
+    def _all(self) -> Iterator[Memory]:
+        """This handle, and one for every namespace below."""
+        yield self
+        for name in self.namespaces():
+            yield self._at(name)
+
+    def _wrong(self) -> list[str]:
+        wrong = self.records.check()
+        for handle in self._all():
+            name = f"namespace {handle.records.namespace}: " if handle.records.namespace else ""
+            try:
+                for _ in handle.records.iterate():
+                    pass
+                indexes = (handle._keyword, *handle.datastores())
+                wrong += [name + line for index in indexes for line in index.verify()]
+            except ExtmemError as error:
+                wrong.append(f"{name}{error}")
+        return wrong
+
+    def _like(
+        self,
+        metadata: dict[str, object] | None,
+        author: str | None,
+        trust: float,
+        ttl: float | None,
+        valid_from: Moment | None,
+        valid_to: Moment | None,
+    ) -> Record:
+        """A record with all that is said of a value but its key and itself."""
+        now = time.time()
+        if not isinstance(trust, int | float) or not 0 <= trust <= 1:
+            raise InvalidInput(f"trust is {trust!r}: give a number from 0 to 1.", trust)
+        if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < float("inf")):
+            raise InvalidInput(f"ttl is {ttl!r}: give seconds, more than 0.", ttl)
+        starts, ends = (None if moment is None else _seconds(moment) for moment in (valid_from, valid_to))
+        if ends is not None and ends <= (now if starts is None else starts):
+            raise InvalidInput("valid_to is not after valid_from: give a later moment.", valid_to)
+        expires = None if ttl is None else now + ttl
+        return Record(
+            "", None, 1, now, now, metadata, self.author if author is None else author, trust, expires, starts, ends,
+            expires,
+        )  # fmt: skip
+
+    def _discard(self, row: Record) -> None:
+        if row.value is not None:
+            for index in (self._keyword, *self.datastores()):
+                index.discard(row)
+
+
+def _pair(item: object) -> tuple[str, object]:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise InvalidInput(f"{item!r} is no pair: give (key, value).", item)
+    return item[0], item[1]
+
+
+def _seconds(moment: Moment) -> float:
+    if isinstance(moment, datetime):
+        return moment.timestamp()
+    if not isinstance(moment, int | float) or moment != moment:
+        raise InvalidInput(f"{moment!r} is no moment: give a datetime or seconds since 1970.", moment)
+    return float(moment)

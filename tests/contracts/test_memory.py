@@ -156,7 +156,7 @@ def test_rebuilding_the_keyword_index_changes_no_answer(memory):
         memory.store(f"k{number}", f"word{number % 3} fruit {number}")
     memory.forget("k7")
     before = [memory.search(query) for query in ("fruit", "word1", "3")]
-    memory.rebuild()
+    memory.repair()
     assert [memory.search(query) for query in ("fruit", "word1", "3")] == before
     assert memory.verify() == []
 

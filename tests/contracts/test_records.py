@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from extmem.errors import InvalidInput
-from extmem.records.base import Records
+from extmem.errors import InvalidInput, MemoryFormatError
+from extmem.records.base import Record, Records
 from extmem.records.ram import RamRecords
 from extmem.records.sqlite import SqliteRecords
 
@@ -20,9 +20,12 @@ def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Records]
     opened.close()
 
 
+def put(records: Records, key: str, value: object) -> int:
+    return records.put(Record(key, value)).id
+
+
 def test_a_key_has_one_value_the_last_one_put(records):
-    first = records.put("k", "one")
-    second = records.put("k", {"two": [2, None]})
+    first, second = put(records, "k", "one"), put(records, "k", {"two": [2, None]})
     assert second > first
     assert records.get("k") == {"two": [2, None]}
     assert records.find("k").id == second
@@ -31,37 +34,117 @@ def test_a_key_has_one_value_the_last_one_put(records):
     assert len(records) == 1
 
 
+def test_a_record_comes_back_with_all_that_is_said_of_it(records):
+    said = Record("k\0", b"\0", 3, 1.5, 2.5, {"a": [1, None, "\0"]}, "ann\0", 0.25, 9e9, -1.0, 8e9, 8e9)
+    stored = records.put(said)
+    assert stored == said._replace(id=stored.id) == records.find("k\0") == records.by_id(stored.id)
+    again = records.put(stored._replace(due=None))
+    assert again.id == stored.id, "a record that has an id keeps it"
+    assert records.find("k\0") == stored._replace(due=None)
+
+
+def test_what_is_new_is_added_and_the_rest_is_told(records):
+    put(records, "a", "old")
+    like = Record("", None, 1, 5.0, 5.0, {"of": "all"}, "ann", 0.5)
+    assert records.add_new([("a", 1), ("b", 2), ("c", b"3")], like) == [("a", 1)]
+    assert records.add_new([("b", 4)], like) == [("b", 4)]
+    assert records.add_new([], like) == []
+    assert {key: records.get(key) for key in "abc"} == {"a": "old", "b": 2, "c": b"3"}
+    assert records.find("b") == like._replace(key="b", value=2, id=records.find("b").id)
+    with pytest.raises(InvalidInput):
+        records.add_new([("d", 1), ("e", None)], like)
+    assert records.find("d") is None
+
+
 def test_an_id_is_never_given_twice(records):
-    given = [records.put("a", "x")]
+    given = [put(records, "a", "x")]
     for _ in range(3):
-        assert records.delete("a") == given[-1]
-        given.append(records.put("a", "x"))
+        assert records.delete("a")
+        given.append(put(records, "a", "x"))
     with pytest.raises(RuntimeError), records.transaction():
-        given_inside = records.put("b", "x")
+        given_inside = put(records, "b", "x")
         raise RuntimeError
     assert given == sorted(set(given))
-    assert records.put("c", "x") > given[-1]
+    assert put(records, "c", "x") > given[-1]
     assert records.by_id(given_inside) is None or records.by_id(given_inside).key == "c"
 
 
 def test_deleting_what_is_not_there_says_so(records):
-    assert records.delete("nothing") is None
+    assert not records.delete("nothing")
     assert records.find("nothing") is None
 
 
-def test_keys_come_in_order_and_by_prefix(records):
-    for key in ["b", "a/2", "é", "a/10", "a", "中", "B", ""]:
-        records.put(key, key)
-    assert list(records.keys()) == sorted(["b", "a/2", "é", "a/10", "a", "中", "B", ""])
+def test_many_are_got_at_once(records):
+    for number in range(1200):
+        put(records, f"k{number}", number)
+    wanted = [f"k{number}" for number in range(0, 2400, 2)]
+    assert records.get_many(wanted) == {f"k{number}": number for number in range(0, 1200, 2)}
+    assert records.get_many([]) == {}
+
+
+def test_keys_come_in_order_by_prefix_and_behind_a_key(records):
+    for key in ["b", "a/2", "é", "a/10", "a", "中", "B", "", "😀", "\uffff"]:
+        put(records, key, key)
+    everything = sorted(["b", "a/2", "é", "a/10", "a", "中", "B", "", "😀", "\uffff"])
+    assert list(records.keys()) == everything
+    assert [record.key for record in records.iterate()] == everything
     assert list(records.keys("a/")) == ["a/10", "a/2"]
+    assert list(records.keys("a", after="a")) == ["a/10", "a/2"]
+    assert list(records.keys("b", after="a/2")) == ["b"]
+    assert list(records.keys(after="b")) == everything[everything.index("b") + 1 :]
     assert list(records.keys("z")) == []
-    assert [record.key for record in records.records()] == ["b", "a/2", "é", "a/10", "a", "中", "B", ""]
+
+
+def test_iterating_by_pages_gives_every_key_once_whatever_is_written_meanwhile(records):
+    for number in range(3000):
+        put(records, f"{number:04}", "x" * 10)
+    seen = []
+    for record in records.iterate():
+        seen.append(record.key)
+        put(records, record.key, "again")
+        put(records, f"{record.key}+", "new")
+        records.delete(f"{int(record.key) // 2:04}-")
+    assert seen == [f"{number:04}" for number in range(3000)]
+    assert len(records) == 6000
+
+
+def test_ids_since_one_come_by_id(records):
+    given = [put(records, key, key) for key in "cab"]
+    alice = put(records.within("alice"), "k", "hers")
+    assert records.ids() == set(given)
+    assert [record.id for record in records.since(0, 9)] == given
+    assert [record.key for record in records.since(given[0], 1)] == ["a"]
+    assert records.since(alice, 9) == []
+
+
+def test_a_key_without_a_valid_value_is_known_and_not_there(records):
+    records.put(Record("k", None, due=100.0))
+    records.put(Record("over", "x", due=100.0))
+    records.put(Record("later", "x", due=9e15))
+    assert records.find("k").value is None
+    assert records.get("k") is None and records.get("over") is None and records.get("later") == "x"
+    assert records.get_many(["k", "over", "later"]) == {"later": "x"}
+    assert list(records.keys()) == ["later", "over"] and len(records) == len(records.ids()) == 2
+    assert sorted(records.due(100.0)) == ["k", "over"] and records.due(99.0) == []
+    assert records.delete("k")
+
+
+def test_states_are_kept_by_version_and_erased_with_their_key(records):
+    put(records, "k", "now")
+    for version in (2, 1):
+        records.keep(Record("k", f"value {version}", version))
+    records.keep(Record("k", "value 2 again", 2, metadata={"a": 1}))
+    assert [state.value for state in records.states("k")] == ["value 1", "value 2 again"]
+    assert records.states("k")[1].metadata == {"a": 1}
+    assert records.within("alice").states("k") == []
+    records.delete("k")
+    assert records.states("k") == []
 
 
 @pytest.mark.parametrize("prefix", ["%", "_", "a%", "'", "\\"])
 def test_a_prefix_is_text_and_no_pattern(records, prefix):
-    records.put("abc", 1)
-    records.put(f"{prefix}x", 2)
+    put(records, "abc", 1)
+    put(records, f"{prefix}x", 2)
     assert list(records.keys(prefix)) == [f"{prefix}x"]
 
 
@@ -69,7 +152,7 @@ def test_namespaces_see_only_their_own(records):
     alice, bob = records.within("alice"), records.within("bob")
     inner = alice.within("bob")
     for place, value in ((records, "root"), (alice, "alice"), (bob, "bob"), (inner, "inner")):
-        place.put("k", value)
+        put(place, "k", value)
     assert [place.get("k") for place in (records, alice, bob, inner)] == ["root", "alice", "bob", "inner"]
     assert all(len(place) == 1 for place in (records, alice, bob, inner))
     assert alice.by_id(bob.find("k").id) is None
@@ -79,16 +162,72 @@ def test_namespaces_see_only_their_own(records):
     assert [place.get("k") for place in (records, alice, bob, inner)] == ["root", "alice", None, "inner"]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "/", None, 3])
+def fill(place: Records, word: str) -> None:
+    put(place, "k", word)
+    place.keep(Record("k", f"{word} state"))
+    place.ledger_put("kind", "name", {"note": word})
+    with place.transaction():
+        place.write_file("datastores/m/file", word.encode())
+
+
+def test_dropping_a_namespace_erases_all_of_it_and_only_it(records):
+    names = ["", "alice", "alice/inner", "alice0", "alicf", "alice-", "ali"]
+    places = {}
+    for name in names:
+        places[name] = records
+        for part in filter(None, name.split("/")):
+            places[name] = places[name].within(part)
+        fill(places[name], name)
+    assert places["alice"].drop() == 2
+    for name in names:
+        gone = name.startswith("alice/") or name == "alice"
+        place = places[name]
+        assert (place.get("k"), len(place.states("k"))) == ((None, 0) if gone else (name, 1))
+        assert place.ledger("kind") == ({} if gone else {"name": {"note": name}})
+        assert place.files("datastores/m") == ([] if gone else ["datastores/m/file"])
+    assert records.namespaces() == ["ali", "alice-", "alice0", "alicf"]
+
+
+def test_a_drop_that_is_rolled_back_erases_nothing(records):
+    alice = records.within("alice")
+    fill(alice, "hers")
+    with pytest.raises(RuntimeError), records.transaction():
+        alice.drop()
+        raise RuntimeError
+    assert alice.get("k") == "hers"
+    assert alice.read_file("datastores/m/file") == b"hers"
+
+
+def test_files_are_kept_by_namespace(records):
+    alice = records.within("alice")
+    with records.transaction():
+        records.write_file("datastores/m/a", b"\0one")
+        records.write_file("datastores/n/b", b"two")
+        alice.write_file("datastores/m/a", b"hers")
+    assert records.read_file("datastores/m/a") == b"\0one" and alice.read_file("datastores/m/a") == b"hers"
+    assert records.files("datastores/m") == ["datastores/m/a"] and records.files("datastores/o") == []
+    records.delete_file("datastores/m/a")
+    records.delete_file("datastores/m/a")
+    with pytest.raises(MemoryFormatError, match="missing"):
+        records.read_file("datastores/m/a")
+    assert alice.read_file("datastores/m/a") == b"hers"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "/", None, 3, "\ud800"])
 def test_a_namespace_without_a_usable_name_is_refused(records, name):
-    with pytest.raises(InvalidInput, match="namespace"):
+    with pytest.raises(InvalidInput):
         records.within(name)
 
 
 @pytest.mark.parametrize("key", [None, 3, b"k", "\ud800"])
 def test_a_key_that_is_no_text_is_refused(records, key):
-    with pytest.raises(InvalidInput):
-        records.put(key, "x")
+    for refused in (
+        lambda: put(records, key, "x"), lambda: records.get(key), lambda: records.find(key),
+        lambda: records.delete(key), lambda: records.get_many([key]),
+        lambda: records.add_new([(key, 1)], Record("", None)), lambda: list(records.keys(key)),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput):
+            refused()
     assert len(records) == 0
 
 
@@ -104,24 +243,28 @@ def test_the_ledger_keeps_the_order_of_entering(records):
 
 
 def everything(records: Records) -> tuple:
-    return [(r.id, r.key, r.value) for r in records.records()], list(records.ledger("kind").items())
+    return list(records.iterate()), [records.states(key) for key in "ab"], list(records.ledger("kind").items())
 
 
 def test_a_transaction_that_fails_leaves_everything_as_it_was(records):
-    records.put("a", 1)
-    records.put("b", 2)
+    put(records, "a", 1)
+    put(records, "b", 2)
+    records.keep(Record("a", 0))
     for name in ("x", "y"):
         records.ledger_put("kind", name, {"is": name})
     before = everything(records), everything(records.within("alice"))
     with pytest.raises(RuntimeError), records.transaction():
-        records.put("a", "changed")
-        records.put("c", "new")
+        put(records, "a", "changed")
+        put(records, "c", "new")
+        records.add_new([("d", 1), ("e", 2)], Record("", None))
         records.delete("b")
-        records.put("b", "back again")
+        put(records, "b", "back again")
+        records.keep(Record("b", 0))
+        records.delete("a")
         records.ledger_remove("kind", "x")
         records.ledger_put("kind", "y", {"is": "changed"})
         with records.transaction():
-            records.within("alice").put("k", "hers")
+            put(records.within("alice"), "k", "hers")
         assert records.in_transaction
         raise RuntimeError
     assert (everything(records), everything(records.within("alice"))) == before
@@ -131,17 +274,18 @@ def test_a_transaction_that_fails_leaves_everything_as_it_was(records):
 def test_an_inner_transaction_joins_the_outer(records):
     with records.transaction():
         with pytest.raises(RuntimeError), records.transaction():
-            records.put("inner", 1)
+            put(records, "inner", 1)
             raise RuntimeError
-        records.put("outer", 2)
+        put(records, "outer", 2)
     assert records.get("outer") == 2
 
 
 def test_the_generation_differs_after_every_change(records):
     seen = [records.generation()]
     for change in (
-        lambda: records.put("a", 1),
-        lambda: records.put("a", 2),
+        lambda: put(records, "a", 1),
+        lambda: put(records, "a", 2),
+        lambda: records.add_new([("b", 1)], Record("", None)),
         lambda: records.ledger_put("kind", "x", {}),
         lambda: records.ledger_remove("kind", "x"),
         lambda: records.delete("a"),
@@ -180,3 +324,24 @@ def test_what_is_derived_is_settled_inside_the_outermost_transaction_and_swept_a
     with records.transaction():
         pass
     assert len(told.calls) == 3
+
+
+def test_what_is_dumped_from_one_store_is_the_same_in_another(records, tmp_path):
+    for place, word in (
+        (records, "root"),
+        (records.within("alice"), "hers"),
+        (records.within("alice").within("b"), "in"),
+    ):
+        fill(place, word)
+        place.put(Record("bytes", b"\0\xff", 2, 1.0, 2.0, {"a": 1}, "ann", 0.5, None, 3.0, 4.0, 5.0))
+        place.put(Record("nothing", None, due=7.0))
+    for other in (RamRecords(), SqliteRecords(tmp_path / "other")):
+        other.load(records.dump())
+        assert sorted(other.dump(), key=repr) == sorted(records.dump(), key=repr)
+        assert other.within("alice").read_file("datastores/m/file") == b"hers"
+        assert put(other, "next", 1) > max(record.id for record in alice.within("b").iterate())
+        with pytest.raises(InvalidInput, match="not empty"):
+            other.load(records.dump())
+        part = list(alice.dump())
+        assert {row[1] if table == "records" else row[0] for table, row in part} == {"", "b"}
+        other.close()

@@ -49,10 +49,10 @@ def test_a_damaged_segment_is_named_and_mended_by_rebuild_and_memorize(model, tm
     (path,) = segments(tmp_path / "m")
     path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:200])
     with Memory(tmp_path / "m") as memory:
-        with pytest.raises(MemoryFormatError, match="extmem rebuild"):
+        with pytest.raises(MemoryFormatError, match="extmem verify --repair"):
             model.generate("The value", memory)
         assert memory.verify()
-        memory.rebuild()
+        memory.repair()
         assert model.memorize(memory, {"a": TEXT, "b": TEXT * 2}).documents == 2
         assert len(model.datastore(memory)) == whole
         assert memory.verify() == []

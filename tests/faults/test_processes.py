@@ -94,7 +94,7 @@ def test_memorizing_and_forgetting_killed_anywhere_leaves_records_and_entries_in
             assert memory.verify() == []
             datastore = model.datastore(memory)
             owners = {datastore.cite(entry)[0] for entry in range(len(datastore))}
-            assert owners == {record.id for record in memory.records.records()}
+            assert owners == {record.id for record in memory.records.iterate()}
             segments = (tmp_path / "m" / "datastores" / model.fingerprint).iterdir()
             assert {path.name for path in segments} == set(memory.records.ledger(f"segments:{model.fingerprint}"))
 

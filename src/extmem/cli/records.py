@@ -124,7 +124,7 @@ def verify(memory: MemoryOption = DEFAULT, as_json: JsonOption = False) -> None:
 def rebuild(memory: MemoryOption = DEFAULT, namespace: NamespaceOption = "") -> None:
     """Derive the keyword index anew; strike damaged segments out of datastores, to be memorized again."""
     _must_be_there(memory)
-    opened(memory, namespace).rebuild()
+    opened(memory, namespace).repair()
 
 
 def _must_be_there(path: str) -> None:

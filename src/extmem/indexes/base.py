@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 
 from extmem.records.base import Record
 
@@ -13,12 +12,8 @@ class Index(ABC):
     One that needs `settle` and `sweep` enlists itself with the records."""
 
     @abstractmethod
-    def add(self, record: Record) -> None:
-        """Takes in a record that was just stored."""
-
-    @abstractmethod
-    def discard(self, record_ids: Collection[int]) -> None:
-        """Drops everything that came from these records."""
+    def discard(self, record: Record) -> None:
+        """Drops everything that came from a record; call it before the record itself is deleted."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -26,7 +21,7 @@ class Index(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Makes what was dropped unreadable; called before the transaction is committed."""
+        """Called before the transaction is committed."""
 
     @abstractmethod
     def sweep(self) -> None:

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -29,11 +28,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from extmem.durable import write_durably
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.indexes.base import Index
 from extmem.reading import Reading, Span
-from extmem.records.base import Record, Records, short_name
+from extmem.records.base import Record, Records
 
 FORMAT = 1
 EXACT_LIMIT = 200_000
@@ -59,9 +57,7 @@ class Datastore(Index):
     def __init__(self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> None:
         self.records, self.fingerprint, self.dim, self.cells = records, fingerprint, dim, cells
         self._kind = f"segments:{fingerprint}"
-        # Every namespace has a folder of its own.
-        place = f"{fingerprint}-{short_name(records.namespace)}" if records.namespace else fingerprint
-        self._folder = records.folder / "datastores" / place if records.folder else None
+        self._folder = f"datastores/{fingerprint}"
         self._segments: dict[str, Arrays] = {}
         self._joined_from: list[str] = []
         self._arrays = self._nothing()
@@ -141,28 +137,23 @@ class Datastore(Index):
         self.records.ledger_put("datastore", self.fingerprint, {"dim": self.dim, "format": FORMAT})
         self._write(_joined(added))
 
-    def add(self, record: Record) -> None:
-        """Nothing: entries come from a model (`append`)."""
-
-    def discard(self, record_ids: Collection[int]) -> None:
-        """Drops every entry of these records; call it inside the records' transaction."""
-        ledger = self.records.ledger(self._kind)
-        doomed = np.fromiter(record_ids, dtype=np.int64)
+    def discard(self, record: Record) -> None:
+        """Drops every entry of this record; call it inside the records' transaction."""
         self.mend()
         ledger = self.records.ledger(self._kind)
         loaded = {name: self._read(name, note) for name, note in ledger.items()}
-        hit = [name for name, arrays in loaded.items() if np.isin(arrays["records"], doomed).any()]
+        hit = [name for name, arrays in loaded.items() if (arrays["records"] == record.id).any()]
         if not hit:
             return
         self.records.enlist(self)
         fit = self.records.ledger("fit").get(self.fingerprint)
-        if fit is not None and doomed.min() <= fit["through"]:
+        if fit is not None and record.id <= fit["through"]:
             self.records.ledger_remove("fit", self.fingerprint)
         # Segments keep their order in the ledger, so all from the first one hit are entered anew.
         for name in list(ledger)[list(ledger).index(hit[0]) :]:
             self.records.ledger_remove(self._kind, name)
             if name in hit:
-                kept = ~np.isin(loaded[name]["records"], doomed)
+                kept = loaded[name]["records"] != record.id
                 if kept.any():
                     self._write({part: array[kept] for part, array in loaded[name].items()})
             else:
@@ -195,11 +186,11 @@ class Datastore(Index):
         """Deletes the files that the ledger does not name: those of a change, and those that a process
         killed before its sweep left. Writers make files only while they hold the records' write lock,
         and so does this."""
-        if self._folder is None or self.records.in_transaction or not self._strays():
+        if self.records.in_transaction or not self._strays():
             return
         with self.records.transaction():
-            for path in self._strays():
-                path.unlink(missing_ok=True)
+            for name in self._strays():
+                self.records.delete_file(name)
 
     def verify(self) -> list[str]:
         """What is wrong: a segment missing or damaged, entries of a record that is not there."""
@@ -226,10 +217,9 @@ class Datastore(Index):
             "search": "exact" if self._exact() else f"inverted file, {PROBES} of {cells} cells",
         }
 
-    def _strays(self) -> list[Path]:
-        assert self._folder is not None
-        named = self.records.ledger(self._kind)
-        return [path for path in self._folder.glob("*") if path.name not in named]
+    def _strays(self) -> list[str]:
+        named = {f"{self._folder}/{name}" for name in self.records.ledger(self._kind)}
+        return [name for name in self.records.files(self._folder) if name not in named]
 
     def _nothing(self) -> Arrays:
         return {
@@ -257,23 +247,19 @@ class Datastore(Index):
 
     def _write(self, arrays: Arrays) -> None:
         name = f"{uuid.uuid4().hex}.safetensors"
-        note: dict[str, Any] = {"entries": len(arrays["tokens"])}
-        if self._folder is None:
-            note["arrays"] = arrays
-        else:
-            content = save(arrays, {"format": str(FORMAT), "fingerprint": self.fingerprint})
-            note["crc32"] = zlib.crc32(content)
-            write_durably(self._folder / name, content)
-            self._segments[name] = arrays
-        self.records.ledger_put(self._kind, name, note)
+        content = save(arrays, {"format": str(FORMAT), "fingerprint": self.fingerprint})
+        self.records.write_file(f"{self._folder}/{name}", content)
+        self.records.ledger_put(self._kind, name, {"entries": len(arrays["tokens"]), "crc32": zlib.crc32(content)})
+        self._segments[name] = arrays
 
     def _read(self, name: str, note: dict[str, Any], fresh: bool = False) -> Arrays:
-        if "arrays" in note:
-            held: Arrays = note["arrays"]
-            return held
         if fresh or name not in self._segments:
-            assert self._folder is not None
-            self._segments[name] = _read_segment(self._folder / name, note["crc32"])
+            try:
+                self._segments[name] = _arrays(self.records.read_file(f"{self._folder}/{name}"), note["crc32"])
+            except (MemoryFormatError, SafetensorError) as error:
+                place = f"{self._folder}/{name}"
+                cure = "restore it, or run 'extmem verify --repair' and memorize its documents again"
+                raise MemoryFormatError(f"{place}: {str(error).rstrip('.')}; {cure}.", place) from error
         return self._segments[name]
 
     def _load(self) -> Arrays:
@@ -322,16 +308,8 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _read_segment(path: Path, crc32: int) -> Arrays:
-    cure = "restore the file, or run 'extmem rebuild' and memorize its documents again"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise MemoryFormatError(f"{path} is missing: {cure}.", path) from error
+def _arrays(content: bytes, crc32: int) -> Arrays:
     if zlib.crc32(content) != crc32:
-        raise MemoryFormatError(f"{path} is damaged (its checksum differs): {cure}.", path)
-    try:
-        arrays: Arrays = load(content)
-    except SafetensorError as error:
-        raise MemoryFormatError(f"{path} is not a segment of a datastore ({error}): {cure}.", path) from error
+        raise MemoryFormatError("it is damaged (its checksum differs)")
+    arrays: Arrays = load(content)
     return arrays

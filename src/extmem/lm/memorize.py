@@ -49,7 +49,7 @@ def memorize(
     count = Memorized(0, 0)
     for document in documents:
         text = normalise(document.text)
-        known, blank = memory.records.find(document.key), not text.strip()
+        known, blank = memory.record(document.key), not text.strip()
         if known is None and blank:
             continue
         if known is not None and known.value == text and (blank or datastore.holds(known.id)):
@@ -85,7 +85,7 @@ def _commit(memory: Memory, datastore: Datastore, waiting: list[tuple[Document, 
         placed = []
         for document, entries in latest.values():
             memory.store(document.key, document.text)
-            record = memory.records.find(document.key)
+            record = memory.record(document.key)
             assert record is not None
             if not datastore.holds(record.id):
                 placed.append(Entries(record.id, entries.keys, entries.tokens, entries.spans))

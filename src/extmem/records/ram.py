@@ -5,92 +5,186 @@ Knows: dictionaries. Does not know: files.
 
 from __future__ import annotations
 
+import bisect
+import json
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from extmem.records.base import Derived, Record, Records, joined
-from extmem.records.values import check_key, decode, encode
+from extmem.errors import InvalidInput, MemoryFormatError
+from extmem.records import tables
+from extmem.records.base import Derived, Record, Records, Row, joined, relative
+from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
-Stored = tuple[int, str, bytes]
-Ledger = dict[tuple[str, str], dict[str, dict[str, Any]]]
+Stored = tuple[int, Any, "float | None", int, int, Row]  # kind, content, due, id, born, what tables.common gives
+
+
+@dataclass
+class _Space:
+    """What one namespace holds."""
+
+    rows: dict[str, Stored] = field(default_factory=dict)
+    states: dict[str, dict[int, Row]] = field(default_factory=dict)
+    ledger: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.ledger or self.files)
 
 
 @dataclass
 class _Core:
-    """What all namespaces of one memory share."""
+    """What all namespaces of one memory share. Only who holds the lock changes anything."""
 
-    spaces: dict[str, dict[str, Stored]] = field(default_factory=dict)
-    keys_by_id: dict[int, tuple[str, str]] = field(default_factory=dict)
-    ledger: Ledger = field(default_factory=dict)
+    spaces: dict[str, _Space] = field(default_factory=dict)
+    key_of: dict[int, tuple[str, str]] = field(default_factory=dict)
     last_id: int = 0
     changes: int = 0
     depth: int = 0
+    writer: int | None = None  # the thread whose transaction is open
     undo: list[Callable[[], object]] = field(default_factory=list)
     enlisted: dict[int, Derived] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def set(self, place: MutableMapping[Any, Any], name: object, new: object) -> None:
+        """Gives `place[name]` a value, or takes it away where that is None; a transaction can undo it."""
+        old = place.get(name)
+        if new is None:
+            place.pop(name, None)
+        else:
+            place[name] = new
+        self.changes += 1
+        self.undo.append(lambda: place.pop(name, None) if old is None else place.__setitem__(name, old))
 
 
 class RamRecords(Records):
     """See `Records`. Values are kept encoded, so that a caller's list cannot change a record."""
 
     def __init__(self, namespace: str = "", core: _Core | None = None) -> None:
-        self.namespace, self.folder = namespace, None
+        self.namespace = namespace
         self._core = _Core() if core is None else core
-
-    def put(self, key: str, value: object) -> int:
-        check_key(key)
-        kind, content = encode(value)
         with self._core.lock:
-            self._core.last_id += 1
-            self._set(key, (self._core.last_id, kind, content))
-            return self._core.last_id
+            self._space = self._core.spaces.setdefault(namespace, _Space())
+
+    def get(self, key: str) -> Value | None:
+        if type(key) is not str:
+            key = check_key(key)
+        if self._core.writer is not None:
+            self._wait()
+        row = self._space.rows.get(key)
+        if row is None:
+            check_key(key)
+            return None
+        kind, content, due, _, _, _ = row
+        if kind >= JSON or due is not None:
+            if kind == NOTHING or (due is not None and due <= time.time()):
+                return None
+            return decode(kind, content)
+        value: Value = content
+        return value
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Value]:
+        with self.reading():
+            found = ((key, self.get(key)) for key in keys)
+            return {key: value for key, value in found if value is not None}
 
     def find(self, key: str) -> Record | None:
-        stored = self._space().get(key)
-        return None if stored is None else Record(stored[0], key, decode(stored[1], stored[2]))
+        self._wait()
+        stored = self._space.rows.get(check_key(key))
+        return None if stored is None else _record(key, stored)
 
     def by_id(self, record_id: int) -> Record | None:
-        namespace, key = self._core.keys_by_id.get(record_id, (None, ""))
-        return self.find(key) if namespace == self.namespace else None
+        self._wait()
+        namespace, key = self._core.key_of.get(record_id, (None, ""))
+        found = self.find(key) if namespace == self.namespace else None
+        return found if found is not None and found.id == record_id else None
 
-    def delete(self, key: str) -> int | None:
-        with self._core.lock:
-            stored = self._space().get(key)
-            if stored is None:
-                return None
-            self._set(key, None)
-            return stored[0]
+    def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
+        given, left = tables.common(like), []
+        with self.transaction():
+            for key, value in items:
+                if check_key(key) in self._space.rows:
+                    left.append((key, value))
+                else:
+                    self._set(key, encode(value), like.due, 0, 0, given)
+        return left
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        with self._core.lock:
-            return iter(sorted(key for key in self._space() if key.startswith(prefix)))
+    def put(self, record: Record) -> Record:
+        key, kind, content, *given = tables.fields(record)
+        with self.transaction():
+            old = self._space.rows.get(key)
+            born = 0 if old is None else old[4]
+            number = self._set(key, (kind, content), record.due, record.id, born, tuple(given))
+        return record._replace(id=number)
 
-    def records(self) -> Iterator[Record]:
+    def delete(self, key: str) -> bool:
+        with self.transaction():
+            there = self._space.rows.get(check_key(key))
+            if there is None:
+                return False
+            self._core.set(self._core.key_of, there[3], None)
+            self._core.set(self._space.rows, key, None)
+            self._core.set(self._space.states, key, None)
+            return True
+
+    def keep(self, record: Record) -> None:
+        with self.transaction():
+            states = {**self._space.states.get(record.key, {}), record.version: tables.fields(record)}
+            self._core.set(self._space.states, record.key, states)
+
+    def states(self, key: str) -> list[Record]:
+        self._wait()
+        return [tables.record(0, row) for _, row in sorted(self._space.states.get(key, {}).items())]
+
+    def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
+        check_key(prefix)
+        self._wait()
         with self._core.lock:
-            stored = sorted(self._space().items(), key=lambda item: item[1][0])
-        return (Record(number, key, decode(kind, content)) for key, (number, kind, content) in stored)
+            keys = sorted(k for k, row in self._space.rows.items() if k.startswith(prefix) and row[0] != NOTHING)
+        return iter(keys if after is None else keys[bisect.bisect_right(keys, after) :])
+
+    def iterate(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
+        for key in self.keys(prefix, after):
+            record = self.find(key)
+            if record is not None and record.value is not None:
+                yield record
+
+    def since(self, record_id: int, limit: int) -> list[Record]:
+        newer = sorted(number for number in self.ids() if number > record_id)[:limit]
+        return [record for record in map(self.by_id, newer) if record is not None]
+
+    def ids(self) -> set[int]:
+        self._wait()
+        with self._core.lock:
+            return {row[3] for row in self._space.rows.values() if row[0] != NOTHING}
 
     def __len__(self) -> int:
-        return len(self._space())
+        return len(self.ids())
+
+    def due(self, now: float) -> list[str]:
+        self._wait()
+        with self._core.lock:
+            return [key for key, row in self._space.rows.items() if row[2] is not None and row[2] <= now]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         core = self._core
         with core.lock:
             core.depth += 1
+            core.writer = threading.get_ident()
             enlisted: list[Derived] = []
             try:
                 yield
-                for derived in core.enlisted.values() if core.depth == 1 else ():
+                for derived in list(core.enlisted.values()) if core.depth == 1 else ():
                     derived.settle()
             except BaseException:
                 if core.depth == 1:
-                    changes, core.undo = core.undo, []
-                    for undo in reversed(changes):
+                    for undo in reversed(core.undo):
                         undo()
+                    core.changes += 1
                 raise
             finally:
                 core.depth -= 1
@@ -98,65 +192,140 @@ class RamRecords(Records):
                     enlisted = list(core.enlisted.values())
                     core.undo.clear()
                     core.enlisted.clear()
+                    core.writer = None
                 for derived in enlisted:
                     derived.sweep()
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._core.lock:
+            yield
+
     @property
     def in_transaction(self) -> bool:
-        return self._core.depth > 0
+        return self._core.writer == threading.get_ident()
 
     def enlist(self, derived: Derived) -> None:
+        assert self.in_transaction, "enlist belongs inside a transaction"
         self._core.enlisted[id(derived)] = derived
+
+    def generation(self) -> object:
+        self._wait()
+        return self._core.changes
 
     def within(self, name: str) -> Records:
         return RamRecords(joined(self.namespace, name), self._core)
 
     def namespaces(self) -> list[str]:
         below = f"{self.namespace}/" if self.namespace else ""
-        return sorted(n for n, space in self._core.spaces.items() if n and space and n.startswith(below))
+        with self._core.lock:
+            return sorted(n for n, space in self._core.spaces.items() if n and space and n.startswith(below))
+
+    def drop(self) -> int:
+        with self.transaction():
+            names = [self.namespace, *self.namespaces()]
+            spaces = [self._core.spaces[name] for name in names]
+            erased = sum(row[0] != NOTHING for space in spaces for row in space.rows.values())
+            for space in spaces:
+                for row in space.rows.values():
+                    self._core.set(self._core.key_of, row[3], None)
+                for held in (space.rows, space.states, space.ledger, space.files):
+                    for name in list(held):
+                        self._core.set(held, name, None)
+            return erased
 
     def ledger(self, kind: str) -> dict[str, dict[str, Any]]:
-        return dict(self._core.ledger.get((self.namespace, kind), {}))
+        self._wait()
+        return {name: json.loads(note) for name, note in self._space.ledger.get(kind, {}).items()}
 
     def ledger_put(self, kind: str, name: str, note: dict[str, Any]) -> None:
-        with self._core.lock:
-            notes = self._notes(kind)
-            notes.pop(name, None)
-            notes[name] = note
+        with self.transaction():
+            notes = {n: held for n, held in self._space.ledger.get(kind, {}).items() if n != name}
+            self._core.set(self._space.ledger, kind, {**notes, name: json.dumps(note)})
 
     def ledger_remove(self, kind: str, name: str) -> None:
-        with self._core.lock:
-            self._notes(kind).pop(name, None)
+        with self.transaction():
+            notes = {n: held for n, held in self._space.ledger.get(kind, {}).items() if n != name}
+            self._core.set(self._space.ledger, kind, notes or None)
 
-    def generation(self) -> object:
-        return self._core.changes
+    def write_file(self, name: str, content: bytes) -> None:
+        with self.transaction():
+            self._core.set(self._space.files, name, content)
+
+    def read_file(self, name: str) -> bytes:
+        self._wait()
+        if name not in self._space.files:
+            raise MemoryFormatError(f"the file {name} of this memory is missing.", name)
+        return self._space.files[name]
+
+    def files(self, folder: str) -> list[str]:
+        with self._core.lock:
+            return [name for name in self._space.files if name.startswith(f"{folder}/")]
+
+    def delete_file(self, name: str) -> None:
+        with self.transaction():
+            self._core.set(self._space.files, name, None)
+
+    def dump(self) -> Iterator[tuple[str, Row]]:
+        with self.reading():
+            rows: list[tuple[str, Row]] = []
+            for full in [self.namespace, *self.namespaces()]:
+                space, name = self._core.spaces[full], relative(self.namespace, full)
+                for key, (kind, content, _, number, born, given) in space.rows.items():
+                    rows.append(("records", (number, name, born, key, kind, content, *given)))
+                rows += [("states", (name, *row)) for held in space.states.values() for row in held.values()]
+                for kind_, notes in space.ledger.items():
+                    rows += [("ledger", (name, kind_, noted, note)) for noted, note in notes.items()]
+                rows += [("files", (name, *held)) for held in space.files.items()]
+        return iter(rows)
+
+    def load(self, rows: Iterable[tuple[str, Row]]) -> None:
+        with self.transaction():
+            if self.namespace or any(self._core.spaces.values()):
+                raise InvalidInput("this memory is not empty: give a new one.")
+            for table, row in rows:
+                self._take(table, row)
+
+    def check(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _space(self) -> dict[str, Stored]:
-        return self._core.spaces.get(self.namespace, {})
-
-    def _set(self, key: str, stored: Stored | None) -> None:
-        """Gives a key what is stored of it, or takes it away; an open transaction can undo it."""
-        core, space = self._core, self._core.spaces.setdefault(self.namespace, {})
-        old = space.get(key)
-        if stored is None:
-            space.pop(key, None)
+    def _take(self, table: str, row: Row) -> None:
+        """One row of `load`."""
+        at = 1 if table == "records" else 0
+        place = RamRecords(row[at], self._core)
+        if table == "records":
+            number, _, born, key, kind, content, *given = row
+            place._set(key, (kind, content), given[-1], number, born, tuple(given))
+        elif table == "states":
+            place.keep(tables.record(0, row[1:]))
+        elif table == "ledger":
+            place.ledger_put(row[1], row[2], json.loads(row[3]))
         else:
-            space[key] = stored
-            core.keys_by_id[stored[0]] = (self.namespace, key)
-        if old is not None:
-            del core.keys_by_id[old[0]]
-        core.changes += 1
-        if core.depth:
-            core.undo.append(lambda: self._set(key, old))
+            place.write_file(row[1], row[2])
 
-    def _notes(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The notes of one kind, to be changed; an open transaction can undo it."""
-        core, place = self._core, (self.namespace, kind)
-        before = dict(core.ledger.get(place, {}))
-        core.changes += 1
-        if core.depth:
-            core.undo.append(lambda: core.ledger.__setitem__(place, before))
-        return core.ledger.setdefault(place, {})
+    def _wait(self) -> None:
+        """Until another thread's transaction has ended: what it does is not to be seen before."""
+        if self._core.writer not in (None, threading.get_ident()):
+            with self._core.lock:
+                pass
+
+    def _set(
+        self, key: str, value: tuple[int, str | bytes], due: float | None, number: int, born: int, given: Row
+    ) -> int:
+        """Stores a row under its id, a new one for 0; returns the id."""
+        core, old = self._core, self._space.rows.get(key)
+        if old is not None:
+            core.set(core.key_of, old[3], None)
+        core.last_id = max(core.last_id + (not number), number)
+        number = number or core.last_id
+        core.set(core.key_of, number, (self.namespace, key))
+        core.set(self._space.rows, key, (*value, due, number, born or number, given))
+        return number
+
+
+def _record(key: str, stored: Stored) -> Record:
+    kind, content, _, number, _, given = stored
+    return tables.record(number, (key, kind, content, *given))

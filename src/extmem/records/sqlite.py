@@ -1,261 +1,366 @@
 """Records in a folder: SQLite, the most tested store there is.
 
-Knows: one database file, records.db, that many threads and processes may share. Does not know:
-indexes; the keyword index asks for `connection` to live in the same transactions.
-
-Durable before acknowledged (WAL, synchronous=FULL); what is deleted is overwritten (secure_delete).
+Knows: the tables of records.db, and the files beside it. Does not know: how the file is opened and
+shared (`database.py`); indexes: the keyword index asks for `connection` to live in the same transactions.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extmem.errors import InvalidInput, MemoryFormatError, StorageError, storage_error
-from extmem.records.base import Derived, Record, Records, joined
-from extmem.records.values import check_key, decode, encode
+import apsw
 
-FORMAT = 1
-APPLICATION = 0x6578746D  # "extm", in the header of the file
+from extmem.durable import write_durably
+from extmem.errors import InvalidInput, MemoryFormatError, storage_error
+from extmem.records import tables
+from extmem.records.base import Derived, Record, Records, Row, joined, relative, short_name
+from extmem.records.database import Database
+from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
-SCHEMA = """
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    namespace TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, value BLOB NOT NULL,
-    UNIQUE (namespace, key)
-);
-CREATE TABLE ledger (
-    place INTEGER PRIMARY KEY AUTOINCREMENT,
-    namespace TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, note TEXT NOT NULL,
-    UNIQUE (namespace, kind, name)
-);
-"""
+_FIELDS = ", ".join(tables.FIELDS)
+_MARKS = ", ".join("?" * len(tables.FIELDS))
+_GET = "SELECT kind, value, due FROM records WHERE namespace = ? AND key = ?"
+_GET_MANY = "SELECT key, kind, value, due FROM records WHERE namespace = ? AND key IN ({})"
+_ADD = f"INSERT OR IGNORE INTO records (namespace, {_FIELDS}) VALUES (?, {_MARKS})"
+_PUT = f"""INSERT OR REPLACE INTO records (id, namespace, born, {_FIELDS}) VALUES
+    (?1, ?2, (SELECT coalesce(born, id) FROM records WHERE namespace = ?2 AND key = ?3),
+    {", ".join(f"?{n + 3}" for n in range(len(tables.FIELDS)))})"""
+_PAGE = f"""SELECT id, {{}} FROM records WHERE namespace = ? AND key {{}} ? AND kind < {NOTHING}
+    AND coalesce(born, id) <= ? ORDER BY key LIMIT ?"""
+_DUMPED = (  # table, columns, order
+    ("records", f"id, namespace, born, {_FIELDS}", "ORDER BY id"),
+    ("states", f"namespace, {_FIELDS}", "ORDER BY namespace, key, version"),
+    ("ledger", "namespace, kind, name, note", "AND kind <> 'keyword' ORDER BY place"),  # its table is not dumped
+)
+_BELOW = "(namespace = ?1 OR namespace >= ?2 AND namespace < ?3)"  # '/' is followed by '0'
+BATCH = 500  # keys asked for in one statement
+PAGE_BYTES = 8 << 20  # what a page of records should not exceed
 
 
-class _Core:
-    """The file, and each thread's connection to it."""
+@dataclass(frozen=True)
+class _Dropped:
+    """A namespace's folder, deleted once the transaction that dropped the namespace is committed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / "records.db"
-        self.local = threading.local()
-        self.opened: list[sqlite3.Connection] = []
-        self.lock = threading.Lock()
-        self.serials = itertools.count()
-        if folder.exists() and not folder.is_dir():
-            raise InvalidInput(f"{folder} is a file: a memory is a folder; give another path.", folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, folder) from error
-        self.connection()
+    records: SqliteRecords
+    folders: tuple[Path, ...]
 
-    def connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self.local, "connection", None)
-        if connection is None:
-            connection = self._open()
-            self.local.connection, self.local.depth = connection, 0
-            self.local.enlisted, self.local.erased = {}, False
-            self.local.serial = next(self.serials)
-            with self.lock:
-                self.opened.append(connection)
-        return connection
+    def settle(self) -> None:
+        """Nothing: a rolled back transaction keeps its files."""
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-            connection.executescript(
-                "PRAGMA busy_timeout=30000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;PRAGMA secure_delete=ON;"
-            )
-            self._check_format(connection)
-        except sqlite3.DatabaseError as error:
-            raise self.error(error) from error
-        return connection
-
-    def _check_format(self, connection: sqlite3.Connection) -> None:
-        def pragma(name: str) -> int:
-            return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-        if pragma("application_id") == 0 and pragma("user_version") == 0:
-            connection.execute("BEGIN IMMEDIATE")
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            if not tables:
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id={APPLICATION}")
-                connection.execute(f"PRAGMA user_version={FORMAT}")
-            connection.execute("COMMIT")
-        if pragma("application_id") != APPLICATION:
-            raise MemoryFormatError(f"{self.path} is no extmem memory: give another folder.", self.path)
-        if pragma("user_version") != FORMAT:
-            raise MemoryFormatError(
-                f"{self.path} is of format {pragma('user_version')}, this extmem reads {FORMAT}: "
-                "use the extmem that wrote it.",
-                self.path,
-            )
-
-    @contextmanager
-    def nested(self) -> Iterator[None]:
-        """Counts how deep this thread's transactions are in one another."""
-        self.local.depth += 1
-        try:
-            yield
-        finally:
-            self.local.depth -= 1
-
-    def overwrite_log(self, connection: sqlite3.Connection) -> None:
-        """Moves the write-ahead log into the database and empties it: what was erased stays in it
-        otherwise. Where a reader is in the way, the next erasure or the closing does it."""
-        try:
-            connection.executescript(
-                "PRAGMA busy_timeout=500; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout=30000"
-            )
-        except sqlite3.OperationalError:
-            connection.execute("PRAGMA busy_timeout=30000")
-
-    def error(self, error: sqlite3.Error) -> MemoryFormatError | StorageError:
-        """What an SQLite error means to a person."""
-        said = str(error)
-        if "malformed" in said or "not a database" in said:
-            return MemoryFormatError(
-                f"{self.path} is damaged or no extmem memory ({said}): restore it or give another folder.",
-                self.path,
-            )
-        cure = "wait for the other writer" if "locked" in said else "free or make writable the disk"
-        return StorageError(f"{self.path}: {said}; {cure} and run it again. What was saved is intact.", self.path)
+    def sweep(self) -> None:
+        with self.records.transaction():
+            if not self.records.holds_anything():
+                for folder in self.folders:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 class SqliteRecords(Records):
-    """See `Records`; the file is `folder`/records.db."""
+    """See `Records`; the file is `folder`/records.db. With `drop_log` changes that stand in a damaged
+    write-ahead log are given up."""
 
-    folder: Path
-
-    def __init__(self, folder: Path, namespace: str = "", core: _Core | None = None) -> None:
+    def __init__(
+        self, folder: Path, namespace: str = "", database: Database | None = None, drop_log: bool = False
+    ) -> None:
         self.folder, self.namespace = folder, namespace
-        self._core = _Core(folder) if core is None else core
+        self.database = Database(folder, drop_log) if database is None else database
 
     @property
-    def connection(self) -> sqlite3.Connection:
+    def connection(self) -> apsw.Connection:
         """This thread's connection, in autocommit mode outside of `transaction`."""
-        return self._core.connection()
+        connection: apsw.Connection = self.database.session.connection
+        return connection
 
-    def put(self, key: str, value: object) -> int:
-        check_key(key)
-        kind, content = encode(value)
-        row = (self.namespace, key, kind, content)
-        cursor = self._run("INSERT OR REPLACE INTO records (namespace, key, kind, value) VALUES (?, ?, ?, ?)", row)
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+    def get(self, key: str) -> Value | None:
+        if type(key) is not str:
+            key = check_key(key)
+        try:
+            row = self.database.session.execute(_GET, (self.namespace, key)).fetchone()
+        except (apsw.Error, UnicodeEncodeError) as error:
+            raise self._error(error, key) from error
+        if row is None:
+            return None
+        kind, value, due = row
+        if kind < JSON and due is None:
+            of_text: Value = value
+            return of_text
+        return _valid(kind, value, due)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        keys = [key if type(key) is str else check_key(key) for key in keys]
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            for key, kind, value, due in self.run(
+                _GET_MANY.format(",".join("?" * len(batch))), (self.namespace, *batch)
+            ):
+                if kind < JSON and due is None:
+                    found[key] = value
+                elif (valid := _valid(kind, value, due)) is not None:
+                    found[key] = valid
+        return found
 
     def find(self, key: str) -> Record | None:
-        where = (self.namespace, key)
-        row = self._run("SELECT id, kind, value FROM records WHERE namespace = ? AND key = ?", where).fetchone()
-        return None if row is None else Record(row[0], key, decode(row[1], row[2]))
+        return self._one("namespace = ? AND key = ?", (self.namespace, check_key(key)))
 
     def by_id(self, record_id: int) -> Record | None:
-        where = (record_id, self.namespace)
-        row = self._run("SELECT id, key, kind, value FROM records WHERE id = ? AND namespace = ?", where).fetchone()
-        return None if row is None else Record(row[0], row[1], decode(row[2], row[3]))
+        return self._one("id = ? AND namespace = ?", (record_id, self.namespace))
 
-    def delete(self, key: str) -> int | None:
+    def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
+        given, space = tables.common(like), self.namespace
+        rows = [(space, check_key(key), *encode(value), *given) for key, value in items]
+        with self.transaction() if len(rows) > 1 else nullcontext():
+            connection = self.connection
+            last = self.last_id() if len(rows) > 1 else 0
+            before = connection.total_changes()
+            try:
+                connection.executemany(_ADD, rows)
+            except apsw.Error as error:
+                raise self._error(error) from error
+            if connection.total_changes() - before == len(rows):
+                return []
+            return [item for item in items if len(rows) == 1 or self._is_older(item[0], last)]
+
+    def put(self, record: Record) -> Record:
+        self.run(_PUT, (record.id or None, self.namespace, *tables.fields(record)))
+        return record if record.id else record._replace(id=self.connection.last_insert_rowid())
+
+    def delete(self, key: str) -> bool:
+        where = (self.namespace, check_key(key))
         with self.transaction():
-            record = self.find(key)
-            if record is None:
-                return None
-            self._run("DELETE FROM records WHERE id = ?", (record.id,))
-            self._core.local.erased = True
-            return record.id
+            self.run("DELETE FROM records WHERE namespace = ? AND key = ?", where)
+            if not self.connection.changes():
+                return False
+            self.run("DELETE FROM states WHERE namespace = ? AND key = ?", where)
+            self.database.session.own.erased = True
+            return True
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        rows = self._run(
-            "SELECT key FROM records WHERE namespace = ? AND key >= ? ORDER BY key", (self.namespace, prefix)
-        ).fetchall()  # a cursor left open would hold this thread's reads at an old state and block its writes
-        return itertools.takewhile(lambda key: key.startswith(prefix), (key for (key,) in rows))
+    def keep(self, record: Record) -> None:
+        row = (self.namespace, *tables.fields(record))
+        self.run(f"INSERT OR REPLACE INTO states (namespace, {_FIELDS}) VALUES (?, {_MARKS})", row)
 
-    def records(self) -> Iterator[Record]:
-        statement = "SELECT id, key, kind, value FROM records WHERE namespace = ? ORDER BY id"
-        rows = self._run(statement, (self.namespace,)).fetchall()  # as in keys
-        return (Record(number, key, decode(kind, value)) for number, key, kind, value in rows)
+    def states(self, key: str) -> list[Record]:
+        where = (self.namespace, check_key(key))
+        rows = self.run(f"SELECT {_FIELDS} FROM states WHERE namespace = ? AND key = ? ORDER BY version", where)
+        return [tables.record(0, row) for row in rows]
+
+    def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
+        return (key for _, key in self._pages("key", prefix, after))
+
+    def iterate(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
+        return (tables.record(number, row) for number, *row in self._pages(_FIELDS, prefix, after))
+
+    def since(self, record_id: int, limit: int) -> list[Record]:
+        # The + keeps SQLite from walking through the namespace's keys instead of the newest ids.
+        where = f"id > ? AND +namespace = ? AND kind < {NOTHING} ORDER BY id LIMIT ?"
+        rows = self.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", (record_id, self.namespace, limit))
+        return [tables.record(number, row) for number, *row in rows]
+
+    def ids(self) -> set[int]:
+        statement = f"SELECT id FROM records WHERE namespace = ? AND kind < {NOTHING}"
+        return {number for (number,) in self.run(statement, (self.namespace,))}
 
     def __len__(self) -> int:
-        return int(self._run("SELECT count(*) FROM records WHERE namespace = ?", (self.namespace,)).fetchone()[0])
+        everything = "SELECT count(*) FROM records WHERE namespace = ?1"
+        return int(self.run(f"SELECT ({everything}) - ({everything} AND kind = {NOTHING})", (self.namespace,))[0][0])
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        local = self._core.local
-        connection = self.connection
-        if local.depth:
-            with self._core.nested():
-                yield
-            return
-        self._run("BEGIN IMMEDIATE")
-        try:
-            with self._core.nested():
-                yield
-                for derived in local.enlisted.values():
-                    derived.settle()
-            self._run("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            local.serial = next(self._core.serials)  # what was read meanwhile is void
-            raise
-        finally:
-            enlisted, local.enlisted = local.enlisted, {}
-            for derived in enlisted.values():
-                derived.sweep()
-        if local.erased:
-            local.erased = False
-            self._core.overwrite_log(connection)
+    def due(self, now: float) -> list[str]:
+        where = (self.namespace, now)
+        return [key for (key,) in self.run("SELECT key FROM records WHERE namespace = ? AND due <= ?", where)]
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self.database.transaction()
+
+    def reading(self) -> AbstractContextManager[None]:
+        return self.database.reading()
 
     @property
     def in_transaction(self) -> bool:
-        return self.connection.in_transaction
+        return bool(self.database.session.depth)
 
     def enlist(self, derived: Derived) -> None:
-        connection = self.connection
-        assert connection.in_transaction, "enlist belongs inside a transaction"
-        self._core.local.enlisted[id(derived)] = derived
+        assert self.in_transaction, "enlist belongs inside a transaction"
+        self.database.session.enlisted[id(derived)] = derived
+
+    def generation(self) -> object:
+        session = self.database.session.own
+        return session.serial, self.run("PRAGMA data_version")[0][0], session.connection.total_changes()
 
     def within(self, name: str) -> Records:
-        return SqliteRecords(self.folder, joined(self.namespace, name), self._core)
+        return SqliteRecords(self.folder, joined(self.namespace, name), self.database)
 
     def namespaces(self) -> list[str]:
-        below = f"{self.namespace}/" if self.namespace else ""
-        rows = self._run("SELECT DISTINCT namespace FROM records WHERE namespace <> '' ORDER BY namespace")
-        return [name for (name,) in rows if name.startswith(below)]
+        where = "WHERE namespace <> ?1" + (f" AND {_BELOW}" if self.namespace else "")
+        return [name for (name,) in self.run(_spaces(where), self._below() if self.namespace else ("",))]
+
+    def drop(self) -> int:
+        with self.transaction():
+            names = [self.namespace, *self.namespaces()]
+            where, values = (_BELOW, self._below()) if self.namespace else ("1", ())
+            erased = self.run(f"SELECT count(*) FROM records WHERE kind < {NOTHING} AND {where}", values)[0][0]
+            for table in ("records", "states", "ledger"):
+                self.run(f"DELETE FROM {table} WHERE {where}", values)
+            self.database.session.own.erased = True
+            self.enlist(_Dropped(self, tuple(self._folder(name) for name in names)))
+            return int(erased)
+
+    def holds_anything(self) -> bool:
+        """Whether there are records or notes here or below."""
+        where = f"WHERE {_BELOW}" if self.namespace else ""
+        return bool(self.run(_spaces(where) + " LIMIT 1", self._below() if self.namespace else ()))
 
     def ledger(self, kind: str) -> dict[str, dict[str, Any]]:
         where = (self.namespace, kind)
-        rows = self._run("SELECT name, note FROM ledger WHERE namespace = ? AND kind = ? ORDER BY place", where)
+        rows = self.run("SELECT name, note FROM ledger WHERE namespace = ? AND kind = ? ORDER BY place", where)
         return {name: json.loads(note) for name, note in rows}
 
     def ledger_put(self, kind: str, name: str, note: dict[str, Any]) -> None:
         row = (self.namespace, kind, name, json.dumps(note))
-        self._run("INSERT OR REPLACE INTO ledger (namespace, kind, name, note) VALUES (?, ?, ?, ?)", row)
+        self.run("INSERT OR REPLACE INTO ledger (namespace, kind, name, note) VALUES (?, ?, ?, ?)", row)
 
     def ledger_remove(self, kind: str, name: str) -> None:
         where = (self.namespace, kind, name)
-        self._run("DELETE FROM ledger WHERE namespace = ? AND kind = ? AND name = ?", where)
+        self.run("DELETE FROM ledger WHERE namespace = ? AND kind = ? AND name = ?", where)
 
-    def generation(self) -> object:
-        version = self._run("PRAGMA data_version").fetchone()[0]
-        return self._core.local.serial, version, self.connection.total_changes
+    def write_file(self, name: str, content: bytes) -> None:
+        write_durably(self._path(name), content)
+
+    def read_file(self, name: str) -> bytes:
+        path = self._path(name)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise MemoryFormatError(f"{path} is missing.", path) from error
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def files(self, folder: str) -> list[str]:
+        return sorted(f"{folder}/{path.name}" for path in self._path(folder).glob("*") if path.is_file())
+
+    def delete_file(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
+
+    def dump(self) -> Iterator[tuple[str, Row]]:
+        reader, where = self.database.open(), f"WHERE {_BELOW}" if self.namespace else "WHERE 1"
+        values = self._below() if self.namespace else ()
+        with ExitStack() as opened:
+            opened.callback(reader.close)
+            try:
+                with self.transaction():  # nobody writes between the moment that is read and the files' opening
+                    reader.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
+                    files = [
+                        (full, name, opened.enter_context(open(path, "rb")))
+                        for full in [self.namespace, *self.namespaces()]
+                        for name, path in self._files(full)
+                    ]
+                for full, name, file in files:
+                    yield "files", (relative(self.namespace, full), name, file.read())
+                for table, columns, order in _DUMPED:
+                    at, asked = columns.split(", ").index("namespace"), columns.replace("born", "coalesce(born, id)")
+                    for row in reader.execute(f"SELECT {asked} FROM {table} {where} {order}", values):
+                        yield table, (*row[:at], relative(self.namespace, row[at]), *row[at + 1 :])
+            except apsw.Error as error:
+                raise self._error(error) from error
+
+    def load(self, rows: Iterable[tuple[str, Row]]) -> None:
+        columns = {table: named for table, named, _ in _DUMPED}
+        with self.transaction():
+            if self.namespace or self.run(_spaces("") + " LIMIT 1"):
+                raise InvalidInput(f"the memory {self.folder} is not empty: give a new one.", self.folder)
+            for table, row in rows:
+                if table == "files":
+                    SqliteRecords(self.folder, row[0], self.database).write_file(row[1], row[2])
+                else:
+                    self.run(f"INSERT INTO {table} ({columns[table]}) VALUES ({', '.join('?' * len(row))})", row)
+
+    def check(self) -> list[str]:
+        try:
+            said = [line for (line,) in self.run("PRAGMA integrity_check")]
+        except MemoryFormatError as error:
+            return [str(error)]
+        return [] if said == ["ok"] else [f"{self.database.path}: {line}" for line in said]
 
     def close(self) -> None:
-        with self._core.lock:
-            for connection in self._core.opened:
-                connection.close()
-            self._core.opened.clear()
-            self._core.local = threading.local()
+        self.database.close()
 
-    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a statement: a cursor left open would hold this thread's reads at an old state
+        and block its writes. Raises MemoryFormatError, StorageError, InvalidInput."""
         try:
-            return self.connection.execute(statement, values)
-        except sqlite3.DatabaseError as error:
-            raise self._core.error(error) from error
+            rows: list[Row] = self.connection.execute(statement, values).fetchall()
+            return rows
+        except (apsw.Error, UnicodeEncodeError) as error:
+            raise self._error(error) from error
+
+    def last_id(self) -> int:
+        """The greatest id that was ever given."""
+        rows = self.run("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
+        return int(rows[0][0]) if rows else 0
+
+    def _error(self, error: Exception, subject: object = None) -> Exception:
+        if isinstance(error, apsw.Error):
+            return self.database.error(error)
+        return InvalidInput("half a surrogate pair is no text: give whole characters.", subject)
+
+    def _one(self, where: str, values: Row) -> Record | None:
+        rows = self.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", values)
+        return tables.record(rows[0][0], rows[0][1:]) if rows else None
+
+    def _pages(self, columns: str, prefix: str, after: str | None) -> Iterator[Row]:
+        """Rows in key order, a page at a time, of keys that were there when it began."""
+        check_key(prefix)
+        relation, start = (">=", prefix) if after is None or after < prefix else (">", check_key(after))
+        last, limit = self.last_id(), 64
+        while True:
+            where = (self.namespace, start, last, limit)
+            page = self.run(_PAGE.format(columns, relation), where)
+            for row in page:
+                if not row[1].startswith(prefix):
+                    return
+                yield row
+            if len(page) < limit:
+                return
+            relation, start = ">", page[-1][1]
+            size = sum(len(row[3]) for row in page) if len(page[0]) > 3 else 0
+            limit = max(1, min(1024, 2 * limit, limit * PAGE_BYTES // max(size, 1)))
+
+    def _is_older(self, key: str, last: int) -> bool:
+        return bool(self.run("SELECT 1 FROM records WHERE namespace = ? AND key = ? AND id <= ?",
+                             (self.namespace, key, last)))  # fmt: skip
+
+    def _below(self) -> Row:
+        return self.namespace, f"{self.namespace}/", f"{self.namespace}0"
+
+    def _folder(self, namespace: str) -> Path:
+        """Where a namespace's files lie."""
+        return self.folder / "namespaces" / short_name(namespace) if namespace else self.folder / "datastores"
+
+    def _path(self, name: str) -> Path:
+        assert re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name, re.ASCII), name
+        return (self._folder(self.namespace) if self.namespace else self.folder) / name
+
+    def _files(self, namespace: str) -> Iterator[tuple[str, Path]]:
+        """(name, path) of every file that indexes keep for a namespace."""
+        top = self._folder(namespace) if namespace else self.folder
+        for path in sorted((top / "datastores").rglob("*")):
+            if path.is_file():
+                yield path.relative_to(top).as_posix(), path
+
+
+def _valid(kind: int, value: Any, due: float | None) -> Value | None:
+    """The value, if it is one and its moment has not come."""
+    if kind == NOTHING or (due is not None and due <= time.time()):
+        return None
+    return decode(kind, value)
+
+
+def _spaces(where: str) -> str:
+    """The statement that lists the namespaces that hold anything."""
+    return f"SELECT namespace FROM records {where} UNION SELECT namespace FROM ledger {where} ORDER BY 1"

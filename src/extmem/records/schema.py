@@ -1,0 +1,104 @@
+"""The tables of records.db, by format: how they are made, and how an older file becomes a newer one.
+
+Knows: SQL. Does not know: threads, transactions of callers.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from extmem.records.base import short_name
+
+FORMAT = 2
+APPLICATION = 0x6578746D  # "extm", in the header of the file
+
+# `due` and NOTHING (kind 3) are rare: their indexes hold only the rows that have them.
+TABLES = """
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace TEXT NOT NULL, born INTEGER, key TEXT NOT NULL, kind INTEGER NOT NULL, value NOT NULL,
+    version INTEGER NOT NULL DEFAULT 1, created REAL NOT NULL, updated REAL NOT NULL,
+    metadata TEXT, author TEXT, trust REAL NOT NULL DEFAULT 1,
+    expires REAL, valid_from REAL, valid_to REAL, due REAL,
+    UNIQUE (namespace, key)
+);
+CREATE INDEX records_due ON records (namespace, due) WHERE due IS NOT NULL;
+CREATE INDEX records_waiting ON records (namespace) WHERE kind = 3;
+CREATE TABLE states (
+    namespace TEXT NOT NULL, key TEXT NOT NULL, kind INTEGER NOT NULL, value NOT NULL,
+    version INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
+    metadata TEXT, author TEXT, trust REAL NOT NULL,
+    expires REAL, valid_from REAL, valid_to REAL, due REAL,
+    UNIQUE (namespace, key, version)
+);
+CREATE TABLE ledger (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, note TEXT NOT NULL,
+    UNIQUE (namespace, kind, name)
+);
+"""
+
+
+# Format 1 kept kinds as words and values as UTF-8 bytes, and its indexes in tables of their own words.
+FROM_1 = """
+ALTER TABLE records RENAME TO old_records;
+ALTER TABLE ledger RENAME TO old_ledger;
+{tables}
+INSERT INTO records (id, namespace, key, kind, value, created, updated)
+    SELECT id, namespace, key, CASE kind WHEN 'text' THEN 0 WHEN 'bytes' THEN 1 ELSE 2 END,
+        CASE kind WHEN 'bytes' THEN value ELSE CAST(value AS TEXT) END, {now}, {now}
+    FROM old_records ORDER BY id;
+UPDATE sqlite_sequence SET seq = (SELECT max(seq) FROM sqlite_sequence WHERE name LIKE '%records')
+    WHERE name = 'records';
+INSERT INTO ledger (namespace, kind, name, note) SELECT namespace, kind, name, note FROM old_ledger ORDER BY place;
+DROP TABLE old_records;
+DROP TABLE old_ledger;
+"""
+
+
+def create(connection: apsw.Connection) -> tuple[int, int]:
+    """Makes the tables in an empty file, whoever comes first; (application, format) of what is there."""
+    with locked(connection):
+        if not connection.execute("SELECT count(*) FROM sqlite_master").get:
+            connection.execute(TABLES).fetchall()
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
+            connection.execute(f"PRAGMA user_version={FORMAT}")
+    found = [connection.execute(f"PRAGMA {name}").get for name in ("application_id", "user_version")]
+    return int(found[0]), int(found[1])
+
+
+def migrate(connection: apsw.Connection, folder: Path) -> None:
+    """Makes a file of format 1 one of this format, in one transaction; the keyword index is derived
+    anew at the next search. When a record was stored is not known there: it counts as now."""
+    with locked(connection):
+        if connection.execute("PRAGMA user_version").get == FORMAT:
+            return
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%USING fts5%'").fetchall():
+            connection.execute(f"DROP TABLE {name}")
+        connection.execute(FROM_1.format(tables=TABLES, now=time.time())).fetchall()
+        names = connection.execute("SELECT DISTINCT namespace FROM records WHERE namespace <> ''").fetchall()
+        for name in (short_name(str(name)) for (name,) in names):
+            for old in (folder / "datastores").glob(f"*-{name}"):
+                new = folder / "namespaces" / name / "datastores" / old.name.removesuffix(f"-{name}")
+                shutil.copytree(old, new, dirs_exist_ok=True)
+        connection.execute(f"PRAGMA user_version={FORMAT}")
+    for old in (folder / "datastores").glob("*-*"):
+        shutil.rmtree(old)
+
+
+@contextmanager
+def locked(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction that has the write lock from its beginning."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
