@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import reduce
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from extmem.errors import ExtmemError, InvalidInput
 from extmem.indexes.keyword import KeywordIndex
-from extmem.opening import MasterKey, open_records
+from extmem.opening import MasterKey, open_plain, open_records
 from extmem.reading import Hit
 from extmem.records.base import Record, Records
 from extmem.records.timeline import Timeline
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from extmem.indexes.datastore import Datastore
+    from extmem.indexes.duplicates import Pair
 
 TOGETHER = 1_000  # records that store_many hands over at once
 Moment = float | datetime
@@ -55,7 +56,7 @@ class Memory:
 
     Values are text, bytes, numbers, or lists and dicts of them, and come back as they went in. What
     is stored is durable when `store` returns; what is forgotten is gone from every index as well.
-    Moments are datetimes or seconds since 1970, UTC. Raises InvalidInput, MemoryFormatError,
+    Moments are datetimes (UTC where they name no zone) or seconds since 1970. Raises InvalidInput, MemoryFormatError,
     StorageError, WrongKey.
     """
 
@@ -101,6 +102,8 @@ class Memory:
             and not self.records.add_new([(key, value)], like)
         ):
             return 1
+        if expect is not None and type(expect) is not int:
+            raise InvalidInput(f"expect is {expect!r}: give a version's number.", expect)
         with self.transaction():
             return self._timeline.write(like._replace(key=check_key(key), value=value), expect)
 
@@ -216,6 +219,16 @@ class Memory:
                 return hits[:k]
             wanted *= 4
 
+    def duplicates(self, threshold: float = 0.7) -> list[Pair]:
+        """Pairs of keys whose texts share at least this part of their three-word runs, the most alike
+        first; nothing is merged. docs/memory.md says how many are found and how many are false."""
+        from extmem.indexes.duplicates import near_duplicates
+
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+            raise InvalidInput(f"threshold is {threshold!r}: give a number above 0, at most 1.", threshold)
+        texts = ((key, value) for key, value in self.items() if isinstance(value, str))
+        return sorted(near_duplicates(texts, threshold), key=lambda pair: (-pair.similarity, pair))
+
     # Namespaces and transactions
 
     def namespace(self, name: str) -> Memory:
@@ -293,7 +306,7 @@ class Memory:
     def snapshot(self, place: str | Path) -> None:
         """Copies all of it, as of one moment and while others write, into a new memory: a folder or a
         database. An encrypted memory stays encrypted."""
-        target = open_records(place, None, new=True)
+        target = open_plain(place)
         try:
             target.load(self.records.dump())
         finally:
@@ -343,7 +356,11 @@ class Memory:
         valid_to: Moment | None,
     ) -> Record:
         """A record with all that is said of a value but its key and itself."""
-        now = time.time()
+        now, author = time.time(), self.author if author is None else author
+        if metadata is not None and type(metadata) is not dict:
+            raise InvalidInput(f"metadata is {metadata!r}: give a dict.", metadata)
+        if author is not None and not isinstance(author, str):
+            raise InvalidInput(f"author is {author!r}: give a name.", author)
         if not isinstance(trust, int | float) or not 0 <= trust <= 1:
             raise InvalidInput(f"trust is {trust!r}: give a number from 0 to 1.", trust)
         if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < float("inf")):
@@ -351,11 +368,8 @@ class Memory:
         starts, ends = (None if moment is None else _seconds(moment) for moment in (valid_from, valid_to))
         if ends is not None and ends <= (now if starts is None else starts):
             raise InvalidInput("valid_to is not after valid_from: give a later moment.", valid_to)
-        expires = None if ttl is None else now + ttl
-        return Record(
-            "", None, 1, now, now, metadata, self.author if author is None else author, trust, expires, starts, ends,
-            expires,
-        )  # fmt: skip
+        due = None if ttl is None else now + ttl
+        return Record("", None, 1, now, now, metadata, author, trust, due, starts, ends, due)
 
     def _discard(self, row: Record) -> None:
         if row.value is not None:
@@ -371,7 +385,7 @@ def _pair(item: object) -> tuple[str, object]:
 
 def _seconds(moment: Moment) -> float:
     if isinstance(moment, datetime):
-        return moment.timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     if not isinstance(moment, int | float) or moment != moment:
         raise InvalidInput(f"{moment!r} is no moment: give a datetime or seconds since 1970.", moment)
     return float(moment)

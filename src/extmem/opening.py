@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from extmem.errors import InvalidInput
+from extmem.errors import InvalidInput, WrongKey
 from extmem.records.base import Records
 from extmem.records.ram import RamRecords
 from extmem.records.sqlite import SqliteRecords
@@ -17,10 +17,54 @@ from extmem.records.sqlite import SqliteRecords
 MasterKey: TypeAlias = "bytes | str | Path | Callable[[], bytes | str]"
 
 
-def open_records(place: str | Path | None, key: MasterKey | None, new: bool = False) -> Records:
+def open_records(place: str | Path | None, key: MasterKey | None) -> Records:
     """RAM for None, PostgreSQL for "postgresql://…", a folder for any other path; encrypted with `key`.
-    With `new` it must be empty."""
-    if place is not None and (not isinstance(place, str | Path) or not str(place) or "\0" in str(place)):
-        raise InvalidInput(f"{place!r} is no path: give a folder's, or a postgresql:// address.", place)
-    records: Records = RamRecords() if place is None else SqliteRecords(Path(place))
+    Raises InvalidInput, WrongKey, MemoryFormatError, StorageError."""
+    records = open_plain(place)
+    try:
+        if key is not None:
+            return _sealed(records, key)
+        if records.ledger("seal"):
+            raise WrongKey(f"the memory {place} is encrypted: open it with its key (EXTMEM_KEY for commands).", place)
+    except BaseException:
+        records.close()
+        raise
     return records
+
+
+def open_plain(place: str | Path | None) -> Records:
+    """The records as they lie there, encrypted ones not decrypted."""
+    if place is None:
+        return RamRecords()
+    if not isinstance(place, str | Path) or not str(place) or "\0" in str(place):
+        raise InvalidInput(f"{place!r} is no path: give a folder's, or a postgresql:// address.", place)
+    if str(place).startswith(("postgresql://", "postgres://")):
+        return _postgres(str(place))
+    return SqliteRecords(Path(place))
+
+
+def salvaged(place: str | Path) -> None:
+    """Makes a damaged folder one that opens: gives up changes in a write-ahead log that cannot be read,
+    and takes out keyword indexes that are damaged."""
+    if "://" not in str(place):
+        records = SqliteRecords(Path(place), drop_log=True)
+        try:
+            records.salvage()
+        finally:
+            records.close()
+
+
+def _postgres(address: str) -> Records:
+    try:
+        from extmem.records.postgres import PostgresRecords
+    except ModuleNotFoundError as error:
+        raise ImportError(f"PostgreSQL needs {error.name}: pip install 'extmem[postgres]'") from error
+    return PostgresRecords(address)
+
+
+def _sealed(records: Records, key: MasterKey) -> Records:
+    try:
+        from extmem.records.sealed import Sealed
+    except ModuleNotFoundError as error:
+        raise ImportError(f"encryption needs {error.name}: pip install 'extmem[sealed]'") from error
+    return Sealed(records, key)

@@ -327,11 +327,8 @@ def test_what_is_derived_is_settled_inside_the_outermost_transaction_and_swept_a
 
 
 def test_what_is_dumped_from_one_store_is_the_same_in_another(records, tmp_path):
-    for place, word in (
-        (records, "root"),
-        (records.within("alice"), "hers"),
-        (records.within("alice").within("b"), "in"),
-    ):
+    alice = records.within("alice")
+    for place, word in ((records, "root"), (alice, "hers"), (alice.within("b"), "in")):
         fill(place, word)
         place.put(Record("bytes", b"\0\xff", 2, 1.0, 2.0, {"a": 1}, "ann", 0.5, None, 3.0, 4.0, 5.0))
         place.put(Record("nothing", None, due=7.0))

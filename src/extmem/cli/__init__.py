@@ -7,13 +7,12 @@ usage or bad input.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 
 import typer
 from typer.exceptions import TyperException
 
-from extmem.cli import demo, model, output, records
+from extmem.cli import demo, memory, model, output, records
 from extmem.errors import ExtmemError, storage_error
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
@@ -26,9 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (records, model, demo):
+for group in (records, memory, model, demo):
     for command in group.COMMANDS:
-        app.command()(command)
+        app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
 
 def main() -> None:
@@ -52,8 +51,7 @@ def _status() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ImportError as error:
-        return output.failure(f"{error}. Install what it needs: pip install 'extmem[lm]'")
-    except sqlite3.Error as error:
-        return output.failure(f"the memory cannot be read ({error}): wait for other writers, or restore records.db.")
+        cure = "" if "pip install" in str(error) else ". Install what it needs: pip install 'extmem[lm]'"
+        return output.failure(f"{error}{cure}")
     except OSError as error:
         return output.failure(str(storage_error(error, error.filename or "disk")))

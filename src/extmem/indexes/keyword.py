@@ -78,6 +78,8 @@ class KeywordIndex(Index):
     def verify(self) -> list[str]:
         """Compares the words of every record that was taken in with the words that are held."""
         with self._lock:
+            if self._file is None:
+                self._compare()
             if not self._is_there():
                 return []
             held = _sums(self._run, self._table)

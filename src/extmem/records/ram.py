@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from extmem.errors import InvalidInput, MemoryFormatError
+from extmem.errors import InvalidInput, MemoryFormatError, StorageError
 from extmem.records import tables
 from extmem.records.base import Derived, Record, Records, Row, joined, relative
 from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
+PATIENCE = 30  # seconds to wait for another thread's transaction
 Stored = tuple[int, Any, "float | None", int, int, Row]  # kind, content, due, id, born, what tables.common gives
 
 
@@ -49,6 +50,17 @@ class _Core:
     enlisted: dict[int, Derived] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The lock: waits until another thread's transaction has ended, for what it does is not to be
+        seen before. Raises StorageError after PATIENCE seconds."""
+        if not self.lock.acquire(timeout=PATIENCE):
+            raise StorageError("another thread's transaction is open for long: wait for it, or end it first.")
+        try:
+            yield
+        finally:
+            self.lock.release()
+
     def set(self, place: MutableMapping[Any, Any], name: object, new: object) -> None:
         """Gives `place[name]` a value, or takes it away where that is None; a transaction can undo it."""
         old = place.get(name)
@@ -72,9 +84,12 @@ class RamRecords(Records):
     def get(self, key: str) -> Value | None:
         if type(key) is not str:
             key = check_key(key)
-        if self._core.writer is not None:
-            self._wait()
-        row = self._space.rows.get(key)
+        core = self._core
+        changes = core.changes
+        row = self._space.rows.get(key) if core.writer is None else None
+        if core.writer is not None or core.changes != changes:  # what was read may never be committed
+            with self.reading():
+                row = self._space.rows.get(key)
         if row is None:
             check_key(key)
             return None
@@ -92,25 +107,28 @@ class RamRecords(Records):
             return {key: value for key, value in found if value is not None}
 
     def find(self, key: str) -> Record | None:
-        self._wait()
-        stored = self._space.rows.get(check_key(key))
+        with self.reading():
+            stored = self._space.rows.get(check_key(key))
         return None if stored is None else _record(key, stored)
 
     def by_id(self, record_id: int) -> Record | None:
-        self._wait()
-        namespace, key = self._core.key_of.get(record_id, (None, ""))
-        found = self.find(key) if namespace == self.namespace else None
-        return found if found is not None and found.id == record_id else None
+        with self.reading():
+            namespace, key = self._core.key_of.get(record_id, (None, ""))
+            return self.find(key) if namespace == self.namespace else None
 
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
-        given, left = tables.common(like), []
+        core, rows, given, due = self._core, self._space.rows, tables.common(like), like.due
+        stored = [(check_key(key), *encode(value)) for key, value in items]
         with self.transaction():
-            for key, value in items:
-                if check_key(key) in self._space.rows:
-                    left.append((key, value))
-                else:
-                    self._set(key, encode(value), like.due, 0, 0, given)
-        return left
+            new, first = [row for row in stored if row[0] not in rows], core.last_id + 1
+            core.last_id += len(new)
+            core.changes += 1
+            core.undo.append(lambda: self._take_away(row[0] for row in new))
+            for number, (key, kind, content) in enumerate(new, first):
+                rows[key] = (kind, content, due, number, number, given)
+                core.key_of[number] = (self.namespace, key)
+            there = {row[0] for row in new}
+            return [] if len(new) == len(items) else [item for item in items if item[0] not in there]
 
     def put(self, record: Record) -> Record:
         key, kind, content, *given = tables.fields(record)
@@ -136,13 +154,12 @@ class RamRecords(Records):
             self._core.set(self._space.states, record.key, states)
 
     def states(self, key: str) -> list[Record]:
-        self._wait()
-        return [tables.record(0, row) for _, row in sorted(self._space.states.get(key, {}).items())]
+        with self.reading():
+            return [tables.record(0, row) for _, row in sorted(self._space.states.get(key, {}).items())]
 
     def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
         check_key(prefix)
-        self._wait()
-        with self._core.lock:
+        with self.reading():
             keys = sorted(k for k, row in self._space.rows.items() if k.startswith(prefix) and row[0] != NOTHING)
         return iter(keys if after is None else keys[bisect.bisect_right(keys, after) :])
 
@@ -157,22 +174,20 @@ class RamRecords(Records):
         return [record for record in map(self.by_id, newer) if record is not None]
 
     def ids(self) -> set[int]:
-        self._wait()
-        with self._core.lock:
+        with self.reading():
             return {row[3] for row in self._space.rows.values() if row[0] != NOTHING}
 
     def __len__(self) -> int:
         return len(self.ids())
 
     def due(self, now: float) -> list[str]:
-        self._wait()
-        with self._core.lock:
+        with self.reading():
             return [key for key, row in self._space.rows.items() if row[2] is not None and row[2] <= now]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         core = self._core
-        with core.lock:
+        with core.held():
             core.depth += 1
             core.writer = threading.get_ident()
             enlisted: list[Derived] = []
@@ -198,7 +213,7 @@ class RamRecords(Records):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        with self._core.lock:
+        with self._core.held():
             yield
 
     @property
@@ -210,15 +225,15 @@ class RamRecords(Records):
         self._core.enlisted[id(derived)] = derived
 
     def generation(self) -> object:
-        self._wait()
-        return self._core.changes
+        with self.reading():
+            return self._core.changes
 
     def within(self, name: str) -> Records:
         return RamRecords(joined(self.namespace, name), self._core)
 
     def namespaces(self) -> list[str]:
         below = f"{self.namespace}/" if self.namespace else ""
-        with self._core.lock:
+        with self.reading():
             return sorted(n for n, space in self._core.spaces.items() if n and space and n.startswith(below))
 
     def drop(self) -> int:
@@ -235,8 +250,8 @@ class RamRecords(Records):
             return erased
 
     def ledger(self, kind: str) -> dict[str, dict[str, Any]]:
-        self._wait()
-        return {name: json.loads(note) for name, note in self._space.ledger.get(kind, {}).items()}
+        with self.reading():
+            return {name: json.loads(note) for name, note in self._space.ledger.get(kind, {}).items()}
 
     def ledger_put(self, kind: str, name: str, note: dict[str, Any]) -> None:
         with self.transaction():
@@ -253,13 +268,14 @@ class RamRecords(Records):
             self._core.set(self._space.files, name, content)
 
     def read_file(self, name: str) -> bytes:
-        self._wait()
-        if name not in self._space.files:
+        with self.reading():
+            content = self._space.files.get(name)
+        if content is None:
             raise MemoryFormatError(f"the file {name} of this memory is missing.", name)
-        return self._space.files[name]
+        return content
 
     def files(self, folder: str) -> list[str]:
-        with self._core.lock:
+        with self.reading():
             return [name for name in self._space.files if name.startswith(f"{folder}/")]
 
     def delete_file(self, name: str) -> None:
@@ -306,11 +322,10 @@ class RamRecords(Records):
         else:
             place.write_file(row[1], row[2])
 
-    def _wait(self) -> None:
-        """Until another thread's transaction has ended: what it does is not to be seen before."""
-        if self._core.writer not in (None, threading.get_ident()):
-            with self._core.lock:
-                pass
+    def _take_away(self, keys: Iterable[str]) -> None:
+        """Undoes `add_new`."""
+        for key in keys:
+            del self._core.key_of[self._space.rows.pop(key)[3]]
 
     def _set(
         self, key: str, value: tuple[int, str | bytes], due: float | None, number: int, born: int, given: Row

@@ -102,3 +102,29 @@ def locked(connection: apsw.Connection) -> Iterator[None]:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def excise(connection: apsw.Connection) -> None:
+    """Takes out keyword indexes that cannot be read, though not even dropping them works; they are
+    derived anew. Pages that nothing names any more leave the file with VACUUM."""
+    names = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%USING fts5%'").fetchall()
+    damaged = [str(name) for (name,) in names if not _whole(connection, str(name))]
+    if not damaged:
+        return
+    with locked(connection):
+        connection.execute("PRAGMA writable_schema=ON").fetchall()
+        for name in damaged:
+            # The index and the tables it lies in: words_… and words_…_data, _idx, _docsize, _config.
+            connection.execute("DELETE FROM sqlite_master WHERE name = ?1 OR name GLOB ?1 || '_*'", (name,))
+            connection.execute("DELETE FROM ledger WHERE kind = 'keyword' AND name = ?", (name,))
+    connection.execute("PRAGMA writable_schema=RESET").fetchall()
+    connection.execute("VACUUM").fetchall()
+
+
+def _whole(connection: apsw.Connection, name: str) -> bool:
+    try:
+        connection.execute(f"INSERT INTO {name} ({name}) VALUES ('integrity-check')")
+        connection.execute(f"SELECT count(*) FROM {name}").fetchall()
+        return True
+    except apsw.Error:
+        return False

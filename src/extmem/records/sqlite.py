@@ -23,6 +23,7 @@ from extmem.errors import InvalidInput, MemoryFormatError, storage_error
 from extmem.records import tables
 from extmem.records.base import Derived, Record, Records, Row, joined, relative, short_name
 from extmem.records.database import Database
+from extmem.records.schema import excise
 from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
 _FIELDS = ", ".join(tables.FIELDS)
@@ -286,6 +287,13 @@ class SqliteRecords(Records):
         except MemoryFormatError as error:
             return [str(error)]
         return [] if said == ["ok"] else [f"{self.database.path}: {line}" for line in said]
+
+    def salvage(self) -> None:
+        """Takes out what is derived and cannot be read."""
+        try:
+            excise(self.connection)
+        except apsw.Error as error:
+            raise self._error(error) from error
 
     def close(self) -> None:
         self.database.close()
