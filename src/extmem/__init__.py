@@ -9,18 +9,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from extmem.aio import AsyncMemory
     from extmem.errors import ExtmemError
     from extmem.lm.model import LanguageModel
     from extmem.memory import Memory
     from extmem.nn.lstm import GatedLSTM
     from extmem.nn.memory_layer import ExternalMemoryLayer
     from extmem.reading import Citation, Hit, Reading
+    from extmem.records.base import Record
     from extmem.text.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Memory": "extmem.memory",
+    "AsyncMemory": "extmem.aio",
+    "Record": "extmem.records.base",
     "LanguageModel": "extmem.lm.model",
     "ExternalMemoryLayer": "extmem.nn.memory_layer",
     "GatedLSTM": "extmem.nn.lstm",
@@ -32,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncMemory",
     "Citation",
     "ExternalMemoryLayer",
     "ExtmemError",
@@ -40,6 +45,7 @@ __all__ = [
     "LanguageModel",
     "Memory",
     "Reading",
+    "Record",
     "Vocabulary",
     "__version__",
 ]

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extmem.errors import ExtmemError, InvalidInput
+from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError
 from extmem.indexes.keyword import KeywordIndex
 from extmem.opening import MasterKey, open_plain, open_records
 from extmem.reading import Hit
@@ -286,13 +286,14 @@ class Memory:
     def verify(self) -> list[str]:
         """Reads everything, here and in every namespace below, against its checksums, and compares every
         index with its records; what is wrong, a line each."""
-        self._timeline.settle()
-        with self.records.reading():
+        try:
+            self._timeline.settle()
             wrong = self._wrong()
-        if wrong:  # it may have been somebody writing
-            with self.transaction():
-                wrong = self._wrong()
-        return wrong
+            while wrong and (again := self._wrong()) != wrong:  # a file may have been replaced meanwhile
+                wrong = again
+            return wrong
+        except MemoryFormatError as error:
+            return [str(error)]
 
     def repair(self) -> None:
         """Derives what is damaged anew, here and below: keyword indexes at the next search; datastores by
@@ -334,16 +335,18 @@ class Memory:
             yield self._at(name)
 
     def _wrong(self) -> list[str]:
-        wrong = self.records.check()
-        for handle in self._all():
-            name = f"namespace {handle.records.namespace}: " if handle.records.namespace else ""
-            try:
-                for _ in handle.records.iterate():
-                    pass
-                indexes = (handle._keyword, *handle.datastores())
-                wrong += [name + line for index in indexes for line in index.verify()]
-            except ExtmemError as error:
-                wrong.append(f"{name}{error}")
+        """What is wrong, as of one moment."""
+        with self.records.reading():
+            wrong = self.records.check()
+            for handle in self._all():
+                name = f"namespace {handle.records.namespace}: " if handle.records.namespace else ""
+                try:
+                    for _ in handle.records.iterate():
+                        pass
+                    indexes = (handle._keyword, *handle.datastores())
+                    wrong += [name + line for index in indexes for line in index.verify()]
+                except ExtmemError as error:
+                    wrong.append(f"{name}{error}")
         return wrong
 
     def _like(

@@ -35,7 +35,7 @@ class KeywordIndex(Index):
     def __init__(self, records: Records) -> None:
         self.records = records
         self._file = records if isinstance(records, SqliteRecords) else None
-        self._ram = None if self._file else apsw.Connection(":memory:")
+        self._ram = None if self._file is not None else apsw.Connection(":memory:")
         self._table = "words_" + short_name(records.namespace)
         self._seen: object = None
         self._looked = 0  # up to this id there is nothing to take in
@@ -148,12 +148,12 @@ class KeywordIndex(Index):
         self._seen = seen
 
     def _insert(self, records: Iterable[Record]) -> None:
-        kind = "" if self._file else "contentless_delete=1, "
+        kind = "" if self._file is not None else "contentless_delete=1, "
         self._run(
             f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._table} USING "
             f"fts5(words, content='', {kind}tokenize='porter unicode61 remove_diacritics 2')"
         )
-        if self._file:
+        if self._file is not None:
             self._run(f"INSERT INTO {self._table} ({self._table}, rank) VALUES ('secure-delete', 1)")
         for record in records:
             self._run(f"INSERT INTO {self._table} (rowid, words) VALUES (?, ?)", (record.id, _words(record)))

@@ -142,11 +142,16 @@ class Database:
         if session.connection.in_transaction:
             yield
             return
-        session.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
+        try:
+            session.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
+        except apsw.Error as error:
+            self._roll_back(session)
+            raise self.error(error) from error
         try:
             yield
         finally:
-            session.execute("COMMIT")
+            if session.connection.in_transaction:  # an error may have ended it
+                session.execute("COMMIT")
 
     def error(self, error: apsw.Error) -> MemoryFormatError | StorageError | InvalidInput:
         """What an SQLite error means to a person."""
