@@ -219,7 +219,7 @@ class Memory:
                 return hits[:k]
             wanted *= 4
 
-    def duplicates(self, threshold: float = 0.7) -> list[Pair]:
+    def duplicates(self, threshold: float = 0.6) -> list[Pair]:
         """Pairs of keys whose texts share at least this part of their three-word runs, the most alike
         first; nothing is merged. docs/memory.md says how many are found and how many are false."""
         from extmem.indexes.duplicates import near_duplicates

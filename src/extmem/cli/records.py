@@ -151,7 +151,7 @@ def keep_history(
 
 def duplicates(
     memory: MemoryOption = DEFAULT,
-    threshold: Annotated[float, typer.Option(help="The part of three-word runs that two texts share.")] = 0.7,
+    threshold: Annotated[float, typer.Option(help="The part of three-word runs that two texts share.")] = 0.6,
     namespace: NamespaceOption = "",
     as_json: JsonOption = False,
 ) -> None:

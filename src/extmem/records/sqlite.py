@@ -116,7 +116,8 @@ class SqliteRecords(Records):
 
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
         given, space = tables.common(like), self.namespace
-        rows = [(space, check_key(key), *encode(value), *given) for key, value in items]
+        plain = [key if type(key) is str and key.isascii() else check_key(key) for key, _ in items]
+        rows = [(space, key, *encode(value), *given) for key, (_, value) in zip(plain, items, strict=True)]
         with self.transaction() if len(rows) > 1 else nullcontext():
             connection = self.connection
             last = self.last_id() if len(rows) > 1 else 0
