@@ -85,6 +85,8 @@ class AsyncMemory:
     verify = _twin(Memory.verify)
     repair = _twin(Memory.repair)
     snapshot = _twin(Memory.snapshot)
+    rotate_master = _twin(Memory.rotate_master)
+    rotate_keys = _twin(Memory.rotate_keys)
 
     def keys(self, prefix: str = "", after: str | None = None) -> AsyncIterator[str]:
         """See `Memory.keys`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from functools import reduce
 from itertools import islice
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError
 from extmem.indexes.keyword import KeywordIndex
-from extmem.opening import MasterKey, open_plain, open_records
+from extmem.opening import MasterKey, open_plain, open_records, sealed_records
 from extmem.reading import Hit
 from extmem.records.base import Record, Records
-from extmem.records.timeline import Timeline
+from extmem.records.timeline import Moment, Timeline, said, seconds
 from extmem.records.values import Value, check_key
 from extmem.records.where import Where, filtered
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from extmem.indexes.duplicates import Pair
 
 TOGETHER = 1_000  # records that store_many hands over at once
-Moment = float | datetime
 
 
 class Memory:
@@ -94,7 +92,8 @@ class Memory:
         that is valid now, `retrieve(key, as_of=…)` the one that was. With `expect` it stores only if the
         key's value is of that version, 0 meaning that it has none. Raises VersionConflict otherwise.
         """
-        like = self._like(metadata, author, trust, ttl, valid_from, valid_to)
+        author = self.author if author is None else author
+        like = said(metadata, author, trust, ttl, valid_from, valid_to)
         if (
             expect is None
             and valid_from is None
@@ -121,7 +120,7 @@ class Memory:
         if isinstance(items, dict | str | bytes):
             raise InvalidInput("store_many takes pairs (key, value): give d.items() of a dict.", items)
         given = iter(items)
-        like = self._like(metadata, author, trust, ttl, None, None)
+        like = said(metadata, self.author if author is None else author, trust, ttl)
         with self.transaction():
             while batch := list(islice(given, TOGETHER)):
                 pairs = [_pair(item) for item in batch if not isinstance(item, Record)]
@@ -153,7 +152,7 @@ class Memory:
 
     def record(self, key: str, *, as_of: Moment | None = None) -> Record | None:
         """The value of `key` with all that is known of it: version, times, author, trust, metadata."""
-        return self._timeline.at(check_key(key), None if as_of is None else _seconds(as_of))
+        return self._timeline.at(check_key(key), None if as_of is None else seconds(as_of))
 
     def history(self, key: str) -> list[Record]:
         """Every value of `key` that was kept, by version: `updated` says when, `author` who. Kept are
@@ -313,6 +312,15 @@ class Memory:
         finally:
             target.close()
 
+    def rotate_master(self, key: MasterKey) -> None:
+        """Has an encrypted memory open with another master key from now on; open handles go on."""
+        sealed_records(self.records).rotate_master(key)
+
+    def rotate_keys(self) -> None:
+        """Encrypts everything here and below anew with new keys, while others read and write; if
+        interrupted, it can be run again."""
+        sealed_records(self.records).rotate_keys()
+
     def close(self) -> None:
         """Lets go of files."""
         self.records.close()
@@ -349,31 +357,6 @@ class Memory:
                     wrong.append(f"{name}{error}")
         return wrong
 
-    def _like(
-        self,
-        metadata: dict[str, object] | None,
-        author: str | None,
-        trust: float,
-        ttl: float | None,
-        valid_from: Moment | None,
-        valid_to: Moment | None,
-    ) -> Record:
-        """A record with all that is said of a value but its key and itself."""
-        now, author = time.time(), self.author if author is None else author
-        if metadata is not None and type(metadata) is not dict:
-            raise InvalidInput(f"metadata is {metadata!r}: give a dict.", metadata)
-        if author is not None and not isinstance(author, str):
-            raise InvalidInput(f"author is {author!r}: give a name.", author)
-        if not isinstance(trust, int | float) or not 0 <= trust <= 1:
-            raise InvalidInput(f"trust is {trust!r}: give a number from 0 to 1.", trust)
-        if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < float("inf")):
-            raise InvalidInput(f"ttl is {ttl!r}: give seconds, more than 0.", ttl)
-        starts, ends = (None if moment is None else _seconds(moment) for moment in (valid_from, valid_to))
-        if ends is not None and ends <= (now if starts is None else starts):
-            raise InvalidInput("valid_to is not after valid_from: give a later moment.", valid_to)
-        due = None if ttl is None else now + ttl
-        return Record("", None, 1, now, now, metadata, author, trust, due, starts, ends, due)
-
     def _discard(self, row: Record) -> None:
         if row.value is not None:
             for index in (self._keyword, *self.datastores()):
@@ -384,11 +367,3 @@ def _pair(item: object) -> tuple[str, object]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise InvalidInput(f"{item!r} is no pair: give (key, value).", item)
     return item[0], item[1]
-
-
-def _seconds(moment: Moment) -> float:
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    if not isinstance(moment, int | float) or moment != moment:
-        raise InvalidInput(f"{moment!r} is no moment: give a datetime or seconds since 1970.", moment)
-    return float(moment)

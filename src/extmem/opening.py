@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from extmem.errors import InvalidInput, WrongKey
 from extmem.records.base import Records
 from extmem.records.ram import RamRecords
 from extmem.records.sqlite import SqliteRecords
+
+if TYPE_CHECKING:
+    from extmem.records.sealed import Sealed
 
 MasterKey: TypeAlias = "bytes | str | Path | Callable[[], bytes | str]"
 
@@ -52,6 +55,13 @@ def salvaged(place: str | Path) -> None:
             records.salvage()
         finally:
             records.close()
+
+
+def sealed_records(records: Records) -> Sealed:
+    """These records as the encrypted ones that they are. Raises InvalidInput where they are not."""
+    if not type(records).__name__ == "Sealed":
+        raise InvalidInput("this memory is not encrypted: make a new one with key=… and restore a snapshot into it.")
+    return cast("Sealed", records)
 
 
 def _postgres(address: str) -> Records:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from extmem.errors import ExtmemError, InvalidInput
 
 KEYS = st.sampled_from(["a", "ab", "b", "é", "中文", "", "a/b", "%"])
 WORDS = st.sampled_from(["quick", "brown", "fox", "lazy", "dog", "苹果"])
-
-
-@pytest.fixture(params=["ram", "folder"])
-def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
-    with Memory(None if request.param == "ram" else tmp_path / "memory") as opened:
-        yield opened
 
 
 STEPS = st.lists(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
@@ -22,12 +21,6 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     real, passed = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + passed[0])
     return lambda seconds: passed.__setitem__(0, passed[0] + seconds)
-
-
-@pytest.fixture(params=["ram", "folder"])
-def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
-    with Memory(None if request.param == "ram" else tmp_path / "memory") as opened:
-        yield opened
 
 
 def test_versions_count_the_values_of_a_key(memory):

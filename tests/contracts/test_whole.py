@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,6 @@ import pytest
 from extmem import Memory
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.indexes.datastore import Entries
-
-
-@pytest.fixture(params=["ram", "folder"])
-def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
-    with Memory(None if request.param == "ram" else tmp_path / "memory") as opened:
-        yield opened
 
 
 def memorize(memory: Memory, key: str, count: int = 3) -> None:
@@ -79,19 +72,19 @@ def test_an_error_does_not_tell_what_another_namespace_holds(memory):
     assert refused.value.version == 0
 
 
-def test_a_snapshot_is_the_whole_memory_and_opens_as_one(memory, tmp_path):
+def test_a_snapshot_is_the_whole_memory_and_opens_as_one(memory, key, tmp_path):
     fill(memory)
     before = everything(memory)
     memory.snapshot(tmp_path / "copy")
     memory.forget("apple")
-    with Memory(tmp_path / "copy") as copy:
+    with Memory(tmp_path / "copy", key=key) as copy:
         assert everything(copy) == before
         assert copy.verify() == []
         assert copy.store("new", 1) == 1
     with pytest.raises(InvalidInput, match="not empty"):
         memory.snapshot(tmp_path / "copy")
     memory.namespace("alice").snapshot(tmp_path / "hers")
-    with Memory(tmp_path / "hers") as hers:
+    with Memory(tmp_path / "hers", key=key) as hers:
         assert hers.namespaces() == ["work"] and [r.key for r in hers.scan()] == [
             "apple",
             "bytes",

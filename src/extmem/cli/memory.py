@@ -1,4 +1,4 @@
-"""stats, namespaces, drop, verify, snapshot, restore, new-key, rotate-key: commands on a whole memory.
+"""stats, namespaces, drop, verify, snapshot, restore, new-key, rotate: commands on a whole memory.
 
 Knows: Memory. Does not know: models.
 """
@@ -92,4 +92,18 @@ def new_key(file: str) -> None:
     write_key_file(Path(file), new_master_key())
 
 
-COMMANDS = (stats, namespaces, drop, verify, snapshot, restore, new_key)
+def rotate(
+    memory: MemoryOption = DEFAULT,
+    master: Annotated[str, typer.Option(help="The file of the new master key; without it the data's keys.")] = "",
+) -> None:
+    """Change the keys of an encrypted memory while others read and write: with --master the master key, which is
+    quick, without it every namespace's own, which encrypts everything anew."""
+    must_be_there(memory)
+    handle = opened(memory)
+    if master:
+        handle.rotate_master(master)
+    else:
+        handle.rotate_keys()
+
+
+COMMANDS = (stats, namespaces, drop, verify, snapshot, restore, new_key, rotate)

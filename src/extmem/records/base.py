@@ -187,8 +187,8 @@ class Records(ABC):
     @abstractmethod
     def write_file(self, name: str, content: bytes) -> None:
         """Keeps a file, durably; call it inside `transaction`. A file may outlive a transaction that
-        failed: one that no note of the ledger names is to be deleted. `name` is letters, digits, '.',
-        '-' and '/'."""
+        failed: one that no note of the ledger names is to be deleted. `name` is "datastores/…": letters,
+        digits, '_', '.', '-' and '/'."""
 
     @abstractmethod
     def read_file(self, name: str) -> bytes:

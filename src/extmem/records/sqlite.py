@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -48,19 +48,20 @@ PAGE_BYTES = 8 << 20  # what a page of records should not exceed
 
 @dataclass(frozen=True)
 class _Dropped:
-    """A namespace's folder, deleted once the transaction that dropped the namespace is committed."""
+    """The files of a namespace that was dropped, deleted once that is committed."""
 
     records: SqliteRecords
-    folders: tuple[Path, ...]
+    name: str
+    files: tuple[Path, ...]
 
     def settle(self) -> None:
         """Nothing: a rolled back transaction keeps its files."""
 
     def sweep(self) -> None:
-        with self.records.transaction():
-            if not self.records.holds_anything():
-                for folder in self.folders:
-                    shutil.rmtree(folder, ignore_errors=True)
+        if self.name in self.records.ledger("dropped"):  # it was committed
+            for path in self.files:
+                path.unlink(missing_ok=True)
+            self.records.ledger_remove("dropped", self.name)
 
 
 class SqliteRecords(Records):
@@ -204,19 +205,17 @@ class SqliteRecords(Records):
 
     def drop(self) -> int:
         with self.transaction():
-            names = [self.namespace, *self.namespaces()]
+            files = [path for full in [self.namespace, *self.namespaces()] for _, path in self._files(full)]
             where, values = (_BELOW, self._below()) if self.namespace else ("1", ())
             erased = self.run(f"SELECT count(*) FROM records WHERE kind < {NOTHING} AND {where}", values)[0][0]
             for table in ("records", "states", "ledger"):
                 self.run(f"DELETE FROM {table} WHERE {where}", values)
             self.database.session.own.erased = True
-            self.enlist(_Dropped(self, tuple(self._folder(name) for name in names)))
+            if files:
+                dropped = _Dropped(self, uuid.uuid4().hex, tuple(files))
+                self.ledger_put("dropped", dropped.name, {})
+                self.enlist(dropped)
             return int(erased)
-
-    def holds_anything(self) -> bool:
-        """Whether there are records or notes here or below."""
-        where = f"WHERE {_BELOW}" if self.namespace else ""
-        return bool(self.run(_spaces(where) + " LIMIT 1", self._below() if self.namespace else ()))
 
     def ledger(self, kind: str) -> dict[str, dict[str, Any]]:
         where = (self.namespace, kind)
@@ -347,17 +346,14 @@ class SqliteRecords(Records):
     def _below(self) -> Row:
         return self.namespace, f"{self.namespace}/", f"{self.namespace}0"
 
-    def _folder(self, namespace: str) -> Path:
-        """Where a namespace's files lie."""
-        return self.folder / "namespaces" / short_name(namespace) if namespace else self.folder / "datastores"
-
     def _path(self, name: str) -> Path:
-        assert re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name, re.ASCII), name
-        return (self._folder(self.namespace) if self.namespace else self.folder) / name
+        assert re.fullmatch(r"datastores(/\w[\w.-]*)+", name, re.ASCII), name
+        top = self.folder / "namespaces" / short_name(self.namespace) if self.namespace else self.folder
+        return top / name
 
     def _files(self, namespace: str) -> Iterator[tuple[str, Path]]:
         """(name, path) of every file that indexes keep for a namespace."""
-        top = self._folder(namespace) if namespace else self.folder
+        top = self.folder / "namespaces" / short_name(namespace) if namespace else self.folder
         for path in sorted((top / "datastores").rglob("*")):
             if path.is_file():
                 yield path.relative_to(top).as_posix(), path

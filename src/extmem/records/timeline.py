@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 
-from extmem.errors import VersionConflict
+from extmem.errors import InvalidInput, VersionConflict
 from extmem.records.base import Record, Records
 from extmem.records.values import encode
+
+Moment = float | datetime
 
 
 class Timeline:
@@ -122,6 +125,40 @@ def _same(one: Record, other: Record) -> bool:
     """Whether storing `other` over `one` would change nothing but times."""
     said = ("metadata", "author", "trust", "expires", "valid_from", "valid_to")
     return encode(one.value) == encode(other.value) and all(getattr(one, n) == getattr(other, n) for n in said)
+
+
+def said(
+    metadata: dict[str, object] | None,
+    author: str | None,
+    trust: float,
+    ttl: float | None,
+    valid_from: Moment | None = None,
+    valid_to: Moment | None = None,
+) -> Record:
+    """A record with all that is said of a value but its key and itself. Raises InvalidInput."""
+    now = time.time()
+    if metadata is not None and type(metadata) is not dict:
+        raise InvalidInput(f"metadata is {metadata!r}: give a dict.", metadata)
+    if author is not None and not isinstance(author, str):
+        raise InvalidInput(f"author is {author!r}: give a name.", author)
+    if not isinstance(trust, int | float) or not 0 <= trust <= 1:
+        raise InvalidInput(f"trust is {trust!r}: give a number from 0 to 1.", trust)
+    if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < float("inf")):
+        raise InvalidInput(f"ttl is {ttl!r}: give seconds, more than 0.", ttl)
+    starts, ends = (None if moment is None else seconds(moment) for moment in (valid_from, valid_to))
+    if ends is not None and ends <= (now if starts is None else starts):
+        raise InvalidInput("valid_to is not after valid_from: give a later moment.", valid_to)
+    due = None if ttl is None else now + ttl
+    return Record("", None, 1, now, now, metadata, author, trust, due, starts, ends, due)
+
+
+def seconds(moment: Moment) -> float:
+    """A moment in seconds since 1970, UTC. Raises InvalidInput for what is none."""
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if not isinstance(moment, int | float) or moment != moment:
+        raise InvalidInput(f"{moment!r} is no moment: give a datetime or seconds since 1970.", moment)
+    return float(moment)
 
 
 def begins(record: Record) -> float:
