@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import settings
 
 from extmem import LanguageModel
+from postgres_server import HOMES, PostgresServer, running_server
 
 torch.set_num_threads(1)  # networks this small are fastest so
 settings.register_profile("extmem", deadline=None, derandomize=True)
@@ -35,3 +37,12 @@ def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageMod
     return LanguageModel.train(
         corpus, corpus.parent / "model", epochs=2, units=32, embedding=32, batch=4, slots=4, capacity=50
     )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server, started once and stopped at the end."""
+    if not HOMES:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with running_server() as server:
+        yield server

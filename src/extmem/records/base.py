@@ -232,8 +232,10 @@ def joined(parent: str, name: str) -> str:
     """The full name of a namespace below another. Raises InvalidInput for an unusable name."""
     if not isinstance(name, str) or not name or "/" in name:
         raise InvalidInput(f"namespace {name!r}: give a name that is not empty and has no '/'.", name)
-    valid_text(name)
-    return f"{parent}/{name}" if parent else name
+    full = f"{parent}/{name}" if parent else name
+    if len(valid_text(full).encode()) > 1000:
+        raise InvalidInput(f"a namespace's name of {len(full)} characters: give at most 1000 bytes.", name)
+    return full
 
 
 def relative(parent: str, full: str) -> str:
