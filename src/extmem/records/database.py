@@ -73,6 +73,7 @@ class Database:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, folder) from error
+        self.frozen = not os.access(folder, os.W_OK)  # a read-only disk
         _register_checksums()
         self._prepare(drop_log)
         self.lock = threading.Lock()
@@ -83,7 +84,11 @@ class Database:
     def open(self) -> apsw.Connection:
         """A new connection to the file."""
         try:
-            connection = apsw.Connection(str(self.path), vfs="cksmvfs")
+            if self.frozen:  # SQLite shares a file by writing beside it, even to read
+                address = f"{self.path.absolute().as_uri()}?immutable=1"
+                connection = apsw.Connection(address, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs="cksmvfs")
+            else:
+                connection = apsw.Connection(str(self.path), vfs="cksmvfs")
             connection.set_busy_timeout(PATIENCE)
             if connection.execute("PRAGMA page_count").get == 0:
                 connection.reserve_bytes("main", CHECKSUM)
@@ -186,10 +191,13 @@ class Database:
             if not drop_log:
                 self._check_log(connection)
             if version < FORMAT:
-                migrate(connection, self.folder)
-            if connection.reserve_bytes("main") != CHECKSUM:
                 connection.reserve_bytes("main", CHECKSUM)
                 connection.execute("VACUUM")
+                migrate(connection, self.folder)
+            if connection.reserve_bytes("main") != CHECKSUM:
+                raise MemoryFormatError(
+                    f"{self.path} is damaged (no checksums): restore it from a snapshot.", self.path
+                )
         except apsw.Error as error:
             raise self.error(error) from error
         finally:
@@ -201,13 +209,16 @@ class Database:
         log = self.path.with_name("records.db-wal")
         if not log.exists() or log.stat().st_size <= 32:
             return
+        if self.frozen:
+            raise StorageError(f"{log} is to be taken in first: copy the folder to where it may be written.", log)
         connection.execute("BEGIN IMMEDIATE")
         try:
             taken = struct.unpack_from("=I", self.path.with_name("records.db-shm").read_bytes(), 16)[0]
-            whole = _log_goes_on(log, taken)
+            goes_on = _log_goes_on(log, taken)
         finally:
             connection.execute("ROLLBACK")
-        if whole:
+        if goes_on:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # or closing would delete it
             cure = "restore a snapshot, or run 'extmem verify --repair' to go on without those changes"
             raise MemoryFormatError(f"{log} is damaged, the last changes in it cannot be read: {cure}.", log)
 

@@ -254,7 +254,8 @@ class SqliteRecords(Records):
         with ExitStack() as opened:
             opened.callback(reader.close)
             try:
-                with self.transaction():  # nobody writes between the moment that is read and the files' opening
+                # Nobody writes between the moment that is read and the files' opening.
+                with nullcontext() if self.database.frozen else self.transaction():
                     reader.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
                     files = [
                         (full, name, opened.enter_context(open(path, "rb")))
