@@ -106,6 +106,10 @@ class AsyncMemory:
         handle._bind(self.memory.namespace(name), self._pool)
         return handle
 
+    def at(self, path: str) -> AsyncMemory:
+        """See `Memory.at`."""
+        return functools.reduce(AsyncMemory.namespace, path.split("/"), self)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncMemory]:
         """All of what is done by the handle it gives, or nothing. Other handles are not part of it."""

@@ -66,7 +66,7 @@ class Memory:
     def _bind(self, records: Records, author: str | None) -> None:
         self.records, self.author = records, author
         self._keyword = KeywordIndex(records)
-        self._timeline = Timeline(records, self._discard)
+        self.timeline = Timeline(records, self._discard)
         self._datastores: dict[str, Datastore] = {}
 
     # The map
@@ -104,7 +104,7 @@ class Memory:
         if expect is not None and type(expect) is not int:
             raise InvalidInput(f"expect is {expect!r}: give a version's number.", expect)
         with self.transaction():
-            return self._timeline.write(like._replace(key=check_key(key), value=value), expect)
+            return self.timeline.write(like._replace(key=check_key(key), value=value), expect)
 
     def store_many(
         self,
@@ -129,9 +129,9 @@ class Memory:
                     batch = list(pairs)
                 for item in batch:
                     if isinstance(item, Record):
-                        self._timeline.write(item, None)
+                        self.timeline.write(item, None)
                     else:
-                        self._timeline.write(like._replace(key=check_key(item[0]), value=item[1]), None)
+                        self.timeline.write(like._replace(key=check_key(item[0]), value=item[1]), None)
 
     def retrieve(self, key: str, *, as_of: Moment | None = None) -> Value | None:
         """The value of `key`, or None; with `as_of` the one that was valid at that moment."""
@@ -152,12 +152,12 @@ class Memory:
 
     def record(self, key: str, *, as_of: Moment | None = None) -> Record | None:
         """The value of `key` with all that is known of it: version, times, author, trust, metadata."""
-        return self._timeline.at(check_key(key), None if as_of is None else seconds(as_of))
+        return self.timeline.at(check_key(key), None if as_of is None else seconds(as_of))
 
     def history(self, key: str) -> list[Record]:
         """Every value of `key` that was kept, by version: `updated` says when, `author` who. Kept are
         values with a validity, and all since `keep_history`."""
-        return self._timeline.states(check_key(key))
+        return self.timeline.states(check_key(key))
 
     def keep_history(self, on: bool = True) -> None:
         """Whether this namespace keeps the values that are replaced; off until it is asked for."""
@@ -174,13 +174,13 @@ class Memory:
     def forget_many(self, keys: Iterable[str]) -> int:
         """Forgets all of these in one transaction; how many were there."""
         with self.transaction():
-            return sum(self._timeline.erase(check_key(key)) for key in ([keys] if isinstance(keys, str) else keys))
+            return sum(self.timeline.erase(check_key(key)) for key in ([keys] if isinstance(keys, str) else keys))
 
     # Many of them
 
     def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
         """The keys in order (of their code points), those behind `after`."""
-        self._timeline.settle()
+        self.timeline.settle()
         return self.records.keys(prefix, after)
 
     def items(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, Value]]:
@@ -189,11 +189,11 @@ class Memory:
 
     def scan(self, prefix: str = "", after: str | None = None, where: Where | None = None) -> Iterator[Record]:
         """The records in the order of their keys; `where` as in `extmem.records.where`."""
-        self._timeline.settle()
+        self.timeline.settle()
         return filter(filtered(where), self.records.iterate(prefix, after))
 
     def __len__(self) -> int:
-        self._timeline.settle()
+        self.timeline.settle()
         return len(self.records)
 
     def __bool__(self) -> bool:
@@ -210,7 +210,7 @@ class Memory:
         if type(k) is not int or not 1 <= k < 2**31:
             raise InvalidInput(f"k is {k!r}: give a whole number, at least 1.", k)
         fits, wanted = filtered(where), k
-        self._timeline.settle()
+        self.timeline.settle()
         while True:
             found = self._keyword.search(query, wanted)
             hits = [Hit(record.key, record.value, score, "keyword") for record, score in found if fits(record)]
@@ -236,6 +236,10 @@ class Memory:
         handle._bind(self.records.within(name), self.author)
         return handle
 
+    def at(self, path: str) -> Memory:
+        """The namespace within namespaces that "outer/inner" names."""
+        return reduce(Memory.namespace, path.split("/"), self)
+
     def namespaces(self) -> list[str]:
         """The namespaces below this one that hold anything; those within others as "outer/inner"."""
         own = len(self.records.namespace) + 1 if self.records.namespace else 0
@@ -243,10 +247,10 @@ class Memory:
 
     def drop_namespace(self, name: str) -> int:
         """Erases a namespace and all within it, and only it; how many records that were."""
-        handle = self._at(name)
+        handle = self.at(name)
         with self.transaction():
             for below in ["", *handle.namespaces()]:
-                (handle._at(below) if below else handle)._keyword.clear()
+                (handle.at(below) if below else handle)._keyword.clear()
             return handle.records.drop()
 
     @contextmanager
@@ -261,7 +265,7 @@ class Memory:
         """The datastore that the model with this fingerprint reads and writes."""
         from extmem.indexes.datastore import Datastore
 
-        self._timeline.settle()
+        self.timeline.settle()
         if fingerprint not in self._datastores:
             self._datastores[fingerprint] = Datastore(self.records, fingerprint, dim, cells)
             self._datastores[fingerprint].sweep()
@@ -286,7 +290,7 @@ class Memory:
         """Reads everything, here and in every namespace below, against its checksums, and compares every
         index with its records; what is wrong, a line each."""
         try:
-            self._timeline.settle()
+            self.timeline.settle()
             wrong = self._wrong()
             while wrong and (again := self._wrong()) != wrong:  # a file may have been replaced meanwhile
                 wrong = again
@@ -333,14 +337,11 @@ class Memory:
 
     # Within
 
-    def _at(self, path: str) -> Memory:
-        return reduce(Memory.namespace, path.split("/"), self)
-
     def _all(self) -> Iterator[Memory]:
         """This handle, and one for every namespace below."""
         yield self
         for name in self.namespaces():
-            yield self._at(name)
+            yield self.at(name)
 
     def _wrong(self) -> list[str]:
         """What is wrong, as of one moment."""

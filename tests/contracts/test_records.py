@@ -118,6 +118,7 @@ def test_a_key_without_a_valid_value_is_known_and_not_there(records):
     assert records.get("k") is None and records.get("over") is None and records.get("later") == "x"
     assert records.get_many(["k", "over", "later"]) == {"later": "x"}
     assert list(records.keys()) == ["later", "over"] and len(records) == len(records.ids()) == 2
+    assert records.waiting() == ["k"] and records.within("alice").waiting() == []
     assert sorted(records.due(100.0)) == ["k", "over"] and records.due(99.0) == []
     assert records.delete("k")
 

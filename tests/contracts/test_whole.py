@@ -29,7 +29,7 @@ def memorize(memory: Memory, key: str, count: int = 3) -> None:
 
 
 def everything(memory: Memory) -> dict:
-    handles = [memory, *(memory._at(name) for name in memory.namespaces())]
+    handles = [memory, *(memory.at(name) for name in memory.namespaces())]
     return {
         handle.records.namespace: (list(handle.scan()), [r.key for r in handle.scan() for _ in handle.history(r.key)],
                                    [hit.key for hit in handle.search("text fruit")], len(handle.datastore("model", 4)))

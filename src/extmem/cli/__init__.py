@@ -12,7 +12,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from extmem.cli import demo, memory, model, output, records
+from extmem.cli import demo, exchange, memory, model, output, records
 from extmem.errors import ExtmemError, storage_error
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (records, memory, model, demo):
+for group in (records, memory, exchange, model, demo):
     for command in group.COMMANDS:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 

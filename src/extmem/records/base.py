@@ -118,6 +118,10 @@ class Records(ABC):
         """The records, as `keys`."""
 
     @abstractmethod
+    def waiting(self) -> list[str]:
+        """The keys of which no value is valid now, in no order."""
+
+    @abstractmethod
     def since(self, record_id: int, limit: int) -> list[Record]:
         """The first `limit` records with a greater id, by id."""
 

@@ -109,6 +109,10 @@ class PostgresRecords(Records):
     def iterate(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
         return (_record(row[0], row[1:]) for row in self._pages(_FIELDS, prefix, after))
 
+    def waiting(self) -> list[str]:
+        rows = self.server.run(f"SELECT key FROM records WHERE namespace = %s AND kind = {NOTHING}", [self._space])
+        return [key.decode() for (key,) in rows]
+
     def since(self, record_id: int, limit: int) -> list[Record]:
         where = f"id > %s AND namespace = %s AND kind < {NOTHING} ORDER BY id LIMIT %s"
         rows = self.server.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", (record_id, self._space, limit))

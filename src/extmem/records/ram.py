@@ -169,6 +169,10 @@ class RamRecords(Records):
             if record is not None and record.value is not None:
                 yield record
 
+    def waiting(self) -> list[str]:
+        with self.reading():
+            return [key for key, row in self._space.rows.items() if row[0] == NOTHING]
+
     def since(self, record_id: int, limit: int) -> list[Record]:
         newer = sorted(number for number in self.ids() if number > record_id)[:limit]
         return [record for record in map(self.by_id, newer) if record is not None]

@@ -148,6 +148,13 @@ class Sealed(Records):
         found = map(self.find, self.keys(prefix, after))
         return (record for record in found if record is not None and record.value is not None)
 
+    def waiting(self) -> list[str]:
+        def ask(seal: Seal) -> list[str]:
+            found = map(self._inner.find, self._inner.waiting())
+            return [opened_key(seal, outer) for outer in found if outer is not None]
+
+        return self._asked(ask, list[str]())
+
     def since(self, record_id: int, limit: int) -> list[Record]:
         def ask(seal: Seal) -> list[Record]:
             return [opened(seal, outer, RECORD) for outer in self._inner.since(record_id, limit)]

@@ -160,6 +160,10 @@ class SqliteRecords(Records):
     def iterate(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
         return (tables.record(number, row) for number, *row in self._pages(_FIELDS, prefix, after))
 
+    def waiting(self) -> list[str]:
+        rows = self.run(f"SELECT key FROM records WHERE namespace = ? AND kind = {NOTHING}", (self.namespace,))
+        return [key for (key,) in rows]
+
     def since(self, record_id: int, limit: int) -> list[Record]:
         # The + keeps SQLite from walking through the namespace's keys instead of the newest ids.
         where = f"id > ? AND +namespace = ? AND kind < {NOTHING} ORDER BY id LIMIT ?"

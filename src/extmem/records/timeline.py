@@ -72,6 +72,17 @@ class Timeline:
             self.records.put(new._replace(due=new.expires, id=0))
         return new.version
 
+    def restore(self, states: Sequence[Record]) -> None:
+        """Gives a key, inside a transaction, all the values it had elsewhere, by version; a key that is
+        there gets them as new values."""
+        if len(states) == 1 or self._current(states[0].key) is not None:
+            for state in states:
+                self.write(state, None)
+        elif not _expired(states, time.time()):
+            for state in states:
+                self.records.keep(state)
+            self._place(None, states, time.time())
+
     def erase(self, key: str) -> bool:
         """Erases a key, inside a transaction; False if nothing was known of it."""
         row = self._current(key)

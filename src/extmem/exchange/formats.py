@@ -1,0 +1,277 @@
+"""What people have: the formats of other tools, read as records, one after another.
+
+Knows: files and their formats. Does not know: memories. Every reader streams (namespace, states), so a
+file may be larger than the machine's memory; each says how it maps.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any
+
+import ijson
+
+from extmem.errors import InvalidInput, storage_error
+from extmem.exchange.lines import States, check_header, read
+from extmem.records.base import Record
+from extmem.text.documents import read_documents
+
+Found = Iterator[tuple[str, States]]
+KEYS, VALUES = ("key", "id", "name", "uuid"), ("value", "text", "content", "memory", "document")
+
+
+def lines(path: Path) -> Found:
+    """An export of extmem (`lines.py`)."""
+    for number, line in _json_texts(path):
+        if number == 1:
+            check_header(line, str(path))
+        else:
+            yield read(line, f"{path}, line {number}")
+
+
+def jsonl(path: Path) -> Found:
+    """Objects, one a line: "key" or "id", "value" or "text"; other fields are metadata. Without a key the
+    line's number is the key, without a value the whole object the value."""
+    for number, line in _json_texts(path):
+        fields = _object(line, f"{path}, line {number}")
+        yield "", [_record(*_split(fields, f"{number:08}"))]
+
+
+def mcp(path: Path) -> Found:
+    """memory.jsonl of the MCP reference memory server. An entity is a record under its name: {"type",
+    "observations"}; a relation one under "from relation to", so that all three are found by search."""
+    for number, line in _json_texts(path):
+        fields, what = _object(line, f"{path}, line {number}"), f"{path}, line {number}"
+        try:
+            if fields["type"] == "entity":
+                value: Any = {"type": fields["entityType"], "observations": fields["observations"]}
+                yield "", [_record(fields["name"], value, {"kind": "entity"})]
+            else:
+                ends = {"from": fields["from"], "relation": fields["relationType"], "to": fields["to"]}
+                yield "", [_record(" ".join(ends.values()), ends, {"kind": "relation"})]
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(f"{what} is no entity or relation ({error!r}): mend or delete it.", what) from error
+
+
+def mem0(path: Path) -> Found:
+    """What mem0's get_all returns, as JSON: {"results": [...]} or the list. A memory is a record under its
+    id, in the namespace of its user_id (or agent_id, run_id); the rest is metadata."""
+    for fields in _json_items(path, "results"):
+        owner = next((str(fields[name]) for name in ("user_id", "agent_id", "run_id") if fields.get(name)), "")
+        said = {name: fields[name] for name in ("agent_id", "run_id", "actor_id", "role", "hash") if fields.get(name)}
+        metadata = {**(fields.get("metadata") or {}), **said}
+        key, text = str(_field(fields, "id", path)), str(_field(fields, "memory", path))
+        yield _name(owner), [_record(key, text, metadata, fields.get("created_at"), fields.get("updated_at"))]
+
+
+def langgraph(path: Path) -> Found:
+    """A dump of a LangGraph store: items with namespace (a list), key and value, as a list or JSON lines."""
+    items = (_object(line, f"{path}, line {n}") for n, line in _json_texts(path))
+    for fields in _json_items(path, "items") if _first(path) in ("[", "") else items:
+        space = "/".join(_name(str(part)) for part in _field(fields, "namespace", path))
+        key, value = str(_field(fields, "key", path)), _field(fields, "value", path)
+        yield space, [_record(key, value, None, fields.get("created_at"), fields.get("updated_at"))]
+
+
+def chatgpt(path: Path) -> Found:
+    """conversations.json of a ChatGPT export: a record a message, in order, every branch of it, under
+    "conversation/number"; role and title are metadata."""
+    for talk in _json_items(path, "conversations"):
+        nodes, name = (
+            _field(talk, "mapping", path),
+            str(talk.get("conversation_id") or talk.get("id") or talk.get("title")),
+        )
+        waiting = [key for key, node in nodes.items() if not node.get("parent")][::-1]
+        count = 0
+        while waiting:
+            node = nodes[waiting.pop()]
+            waiting += [child for child in (node.get("children") or [])[::-1] if child in nodes]
+            message = node.get("message") or {}
+            parts = (message.get("content") or {}).get("parts") or []
+            text = "\n".join(part for part in parts if isinstance(part, str)).strip()
+            if text:
+                count += 1
+                metadata = {"title": talk.get("title"), "role": (message.get("author") or {}).get("role")}
+                begun = message.get("create_time") or talk.get("create_time")
+                yield "", [_record(f"{name}/{count:05}", text, metadata, begun)]
+
+
+def table(path: Path) -> Found:
+    """CSV with a header: the key in the column "key" or "id", else the first; the value in "value" or
+    "text", else the second; other columns are metadata."""
+    with _opened(path) as opened:
+        file = io.TextIOWrapper(opened, "utf-8-sig", newline="")
+        sample = file.read(8192)
+        file.seek(0)
+        try:
+            dialect: Any = csv.Sniffer().sniff(sample, ",;\t|")
+        except csv.Error:
+            dialect = csv.excel
+        rows = csv.DictReader(file, dialect=dialect, strict=True)
+        try:
+            names = list(rows.fieldnames or [])
+            for row in rows:
+                what = f"{path}, line {rows.line_num}"
+                if None in row or None in row.values():
+                    raise InvalidInput(f"{what} has not {len(names)} columns as the header has: mend it.", what)
+                yield "", [_record(*_split(dict(row), "", names))]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{path}, line {rows.line_num} is no CSV ({error}): mend it.", path) from error
+
+
+def folder(path: Path) -> Found:
+    """A file or folder of text (.txt .md .rst .jsonl, .gz): a record a document, under its path; what
+    stands between two lines of --- at its top ("name: value") is metadata."""
+    for document in read_documents(path):
+        metadata, text = None, document.text
+        if front := re.match(r"---\n(.*?)\n---\n", text, re.S):
+            metadata = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in front[1].split("\n")) if v}
+            text = text[front.end() :]
+        yield "", [_record(document.key, text, metadata)]
+
+
+READERS: dict[str, Callable[[Path], Found]] = {
+    "lines": lines, "jsonl": jsonl, "mcp": mcp, "mem0": mem0, "langgraph": langgraph, "chatgpt": chatgpt,
+    "csv": table, "text": folder,
+}  # fmt: skip
+
+
+def detect(path: Path) -> str:
+    """Which reader a file is for, by what is in it. Raises InvalidInput where that cannot be told."""
+    if not path.exists():
+        raise InvalidInput(f"{path} does not exist: check the path.", path)
+    suffix = path.name.removesuffix(".gz").rpartition(".")[2]
+    if path.is_dir() or suffix in ("txt", "md", "rst"):
+        return "text"
+    if suffix in ("csv", "tsv"):
+        return "csv"
+    first = _first(path)
+    if first == "[":
+        fields = next(iter(_json_items(path, "results")), {})
+    elif first == "{":
+        with _opened(path) as file:
+            head = file.read(65_536).decode("utf-8", "replace")
+        line = head.partition("\n")[0]
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            return "mem0" if re.match(r'\s*\{\s*"results"\s*:', head) else _cannot_tell(path)
+    else:
+        return _cannot_tell(path)
+    for kind, names in (
+        ("lines", ("extmem",)), ("mem0", ("results",)), ("chatgpt", ("mapping",)), ("mcp", ("type", "entityType")),
+        ("mcp", ("type", "relationType")), ("langgraph", ("namespace", "key", "value")), ("mem0", ("id", "memory")),
+    ):  # fmt: skip
+        if all(name in fields for name in names):
+            return kind
+    return "jsonl" if first == "{" else _cannot_tell(path)
+
+
+def _cannot_tell(path: Path) -> str:
+    raise InvalidInput(f"it cannot be told what {path} is: say so with --kind ({', '.join(READERS)}).", path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file behind its byte order mark, decompressed."""
+    try:
+        opener: Callable[..., IO[bytes]] = gzip.open if path.name.endswith(".gz") else open  # type: ignore[assignment]
+        with opener(path, "rb") as file:
+            if file.read(3) != b"\xef\xbb\xbf":
+                file.seek(0)
+            yield file
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 text ({error.reason}): convert it to UTF-8.", path) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InvalidInput(f"{path} is no whole gzip file ({error}): compress it again.", path) from error
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def _json_texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, and their numbers."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.decode("utf-8")
+
+
+def _json_items(path: Path, under: str) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON list, or of the list under a name, one after another."""
+    start = "item" if _first(path) == "[" else f"{under}.item"
+    try:
+        with _opened(path) as file:
+            for number, item in enumerate(ijson.items(file, start, use_float=True), start=1):
+                if not isinstance(item, dict):
+                    raise InvalidInput(f"{path}, item {number} is no object: mend or delete it.", path)
+                yield item
+    except (ijson.JSONError, ijson.IncompleteJSONError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise InvalidInput(f"{path} is no whole JSON ({said}): mend it or export it again.", path) from error
+
+
+def _first(path: Path) -> str:
+    """The first character that is no space."""
+    with _opened(path) as file:
+        return file.read(4096).strip()[:1].decode("utf-8", "replace")
+
+
+def _object(line: str, what: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what} is no JSON ({error}): mend or delete it.", what) from error
+    if not isinstance(fields, dict):
+        raise InvalidInput(f'{what} is no JSON object: write {{"key": …, "value": …}}.', what)
+    return fields
+
+
+def _field(fields: dict[str, Any], name: str, path: Path) -> Any:
+    if fields.get(name) is None:
+        raise InvalidInput(f"{path}: an item has no {name!r}: {json.dumps(fields)[:80]}; mend or delete it.", path)
+    return fields[name]
+
+
+def _split(fields: dict[str, Any], key: str, names: list[str] | None = None) -> tuple[str, Any, dict[str, Any] | None]:
+    """Key, value and metadata among fields; of a table the first and the second column unless named."""
+    small = {name.lower(): name for name in reversed(fields)}
+    of_key = next((small[name] for name in KEYS if name in small), names[0] if names else None)
+    of_value = next((small[name] for name in VALUES if name in small), None)
+    if of_value is None and names:
+        of_value = next((name for name in names if name != of_key), of_key)
+    if of_key is not None and fields[of_key] not in (None, ""):
+        key = str(fields[of_key])
+    if of_value is None:
+        return key, fields, None
+    return key, fields[of_value], {n: v for n, v in fields.items() if n not in (of_key, of_value)} or None
+
+
+def _record(key: str, value: Any, metadata: Any = None, created: Any = None, updated: Any = None) -> Record:
+    begun = _moment(created)
+    changed = _moment(updated)
+    changed = begun if changed is None else changed
+    return Record(key, value, metadata=metadata or None, created=begun or changed or 0.0, updated=changed or 0.0)
+
+
+def _moment(said: Any) -> float | None:
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        return float(said)
+    try:
+        moment = datetime.fromisoformat(str(said).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _name(part: str) -> str:
+    """A part of a namespace's name: '/' stands between parts only."""
+    return part.replace("%", "%25").replace("/", "%2F") if "/" in part else part
