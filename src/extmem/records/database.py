@@ -26,10 +26,11 @@ from apsw import sqlite_extra
 
 from extmem.errors import InvalidInput, MemoryFormatError, StorageError, storage_error
 from extmem.records.base import Derived
+from extmem.records.log import holds_more
 from extmem.records.schema import APPLICATION, FORMAT, create, migrate
 
 CHECKSUM = 8  # bytes at the end of each page
-SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768")
+SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768", "journal_size_limit=0")
 PATIENCE = 30_000  # milliseconds to wait for another writer
 
 
@@ -214,7 +215,7 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             taken = struct.unpack_from("=I", self.path.with_name("records.db-shm").read_bytes(), 16)[0]
-            goes_on = _log_goes_on(log, taken)
+            goes_on = holds_more(log, taken)
         finally:
             connection.execute("ROLLBACK")
         if goes_on:
@@ -265,25 +266,3 @@ def _register_checksums() -> None:
 
 def _pragma(connection: apsw.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").get)
-
-
-def _log_goes_on(log: Path, taken: int) -> bool:
-    """Whether a commit of the log's present run stands behind the first `taken` frames of it."""
-    with open(log, "rb") as file:
-        head = file.read(32)
-        words = struct.unpack(f"{'>' if head[3] & 1 else '<'}6I", head[:24])
-        sums = [0, 0]
-        for first, second in zip(words[::2], words[1::2], strict=True):
-            sums[0] = (sums[0] + first + sums[1]) & 0xFFFFFFFF
-            sums[1] = (sums[1] + second + sums[0]) & 0xFFFFFFFF
-        if tuple(sums) != struct.unpack(">2I", head[24:]):
-            return True
-        size, salts = struct.unpack(">I", head[8:12])[0], head[16:24]
-        for frame in itertools.count(taken):
-            file.seek(32 + frame * (24 + size))
-            found = file.read(24)
-            if len(found) < 24:
-                return False
-            if found[8:16] == salts and found[4:8] != b"\0\0\0\0":
-                return True
-    return False
