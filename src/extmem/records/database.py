@@ -30,7 +30,7 @@ from extmem.records.log import holds_more
 from extmem.records.schema import APPLICATION, FORMAT, create, migrate
 
 CHECKSUM = 8  # bytes at the end of each page
-SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768", "journal_size_limit=0")
+SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768", "wal_autocheckpoint=2000")
 PATIENCE = 30_000  # milliseconds to wait for another writer
 
 
@@ -85,11 +85,11 @@ class Database:
     def open(self) -> apsw.Connection:
         """A new connection to the file."""
         try:
+            flags, how = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, "psow=0"  # see log.py
             if self.frozen:  # SQLite shares a file by writing beside it, even to read
-                address = f"{self.path.absolute().as_uri()}?immutable=1"
-                connection = apsw.Connection(address, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs="cksmvfs")
-            else:
-                connection = apsw.Connection(str(self.path), vfs="cksmvfs")
+                flags, how = apsw.SQLITE_OPEN_READONLY, "immutable=1"
+            address = f"{self.path.absolute().as_uri()}?{how}"
+            connection = apsw.Connection(address, flags | apsw.SQLITE_OPEN_URI, vfs="cksmvfs")
             connection.set_busy_timeout(PATIENCE)
             if connection.execute("PRAGMA page_count").get == 0:
                 connection.reserve_bytes("main", CHECKSUM)

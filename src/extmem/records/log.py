@@ -2,8 +2,10 @@
 
 Knows: the log's format (SQLite's "Database File Format", section 4). Does not know: SQLite's tables.
 
-A log that was cut short by a crash and one that was damaged look alike to SQLite: it takes the frames
-up to the first whose checksum does not fit, and what was committed behind it is gone without a word.
+A log that a crash cut short and one that was damaged look alike to SQLite: it takes the frames up to the
+first whose checksum does not fit, and what was committed behind it is gone without a word. To tell
+them apart every commit must be followed by a copy of its last frame: SQLite writes one where it may not
+trust the disk to leave the rest of a sector alone (psow=0).
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from pathlib import Path
 from typing import IO
 
 HEAD, FRAME = 32, 24  # bytes: of the log, and of each frame before its page
+NO_COMMIT = b"\0\0\0\0"
 
 
 def holds_more(log: Path, taken: int) -> bool:
-    """Whether a commit of the log's present run stands behind the first `taken` frames of it, or what
-    must have been one. A crash leaves no such thing: there frames are whole and uncommitted, or cut off.
+    """Whether something committed stands behind the first `taken` frames of a log, which SQLite took.
 
-    Frames of the present run carry the two salts of the head; those an earlier run left carry others.
+    A process that was killed leaves frames of one transaction that fit, and then one that may be cut
+    off or have another page under its head: behind that there are only frames of an earlier run of the
+    log, which carry other salts than the head does, both of them.
     """
     with open(log, "rb") as file:
         head = file.read(HEAD)
@@ -28,17 +32,19 @@ def holds_more(log: Path, taken: int) -> bool:
         if _sums(head[:24], (0, 0), order) != struct.unpack(">2I", head[24:]):
             return True
         size, salts = struct.unpack(">I", head[8:12])[0], (head[16:20], head[20:24])
-        last = None
+        end = file.seek(0, 2)
+        earlier, commits = -1, False
         for number in itertools.count(taken):
+            if HEAD + (number + 1) * (FRAME + size) > end:
+                break
             file.seek(HEAD + number * (FRAME + size))
             frame = file.read(FRAME)
-            if len(frame) < FRAME or file.seek(0, 2) < HEAD + (number + 1) * (FRAME + size):
-                break
-            if frame[8:12] == salts[0] or frame[12:16] == salts[1]:  # either: a salt may be what was damaged
-                if frame[4:8] != b"\0\0\0\0":
-                    return True
-                last = number
-        return last is not None and not _fits(file, last, size, order)
+            if frame[8:12] != salts[0] and frame[12:16] != salts[1]:
+                continue
+            if commits or (earlier >= 0 and frame[4:8] != NO_COMMIT and not _fits(file, earlier, size, order)):
+                return True
+            earlier, commits = number, frame[4:8] != NO_COMMIT
+    return False
 
 
 def _fits(file: IO[bytes], number: int, size: int, order: str) -> bool:
