@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin = folder, HOMES[-1].parent
+        self.user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
@@ -31,25 +33,34 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        self._run("pg_ctl", "-w", "-t", "60", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "start")
+        with open(self.folder / "log", "ab") as log:
+            words = [self.bin / "postgres", "-D", f"{self.folder}/data"]
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder, **self.user)
+        until = time.monotonic() + 60
+        while subprocess.run([self.bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode:
+            assert self.process.poll() is None and time.monotonic() < until, (self.folder / "log").read_text()
+            time.sleep(0.02)
 
     def stop(self, mode: str = "fast") -> None:
         """Stops it: "fast" breaks connections off, "immediate" is like pulling the plug."""
-        self._run("pg_ctl", "-w", "-D", f"{self.folder}/data", "-m", mode, "stop")
+        self.process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        self.process.wait(60)
 
     def kill(self) -> None:
         """kill -9 of the server and all its processes."""
-        number = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        children = subprocess.run(["pgrep", "-P", str(number)], capture_output=True, text=True).stdout.split()
-        for process in [number, *map(int, children)]:
+        self.process.send_signal(signal.SIGSTOP)  # it forks no more
+        number = str(self.process.pid)
+        children = subprocess.run(["pgrep", "-P", number], capture_output=True, text=True).stdout.split()
+        for child in map(int, children):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def _run(self, program: str, *words: str) -> None:
-        user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
         done = subprocess.run(
             [self.bin / program, *words], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            **user,
+            **self.user,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
@@ -65,7 +76,6 @@ def running_server() -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            with contextlib.suppress(AssertionError):
-                server.stop("immediate")
+            server.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

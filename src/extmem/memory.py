@@ -243,7 +243,10 @@ class Memory:
     def namespaces(self) -> list[str]:
         """The namespaces below this one that hold anything; those within others as "outer/inner"."""
         own = len(self.records.namespace) + 1 if self.records.namespace else 0
-        return [name[own:] for name in self.records.namespaces()]
+        names = [name[own:] for name in self.records.namespaces()]
+        if any([self.at(name).timeline.settle() for name in names]):  # what expired there may have been all
+            names = [name[own:] for name in self.records.namespaces()]
+        return names
 
     def drop_namespace(self, name: str) -> int:
         """Erases a namespace and all within it, and only it; how many records that were."""

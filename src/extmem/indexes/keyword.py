@@ -38,7 +38,7 @@ class KeywordIndex(Index):
         self._ram = None if self._file is not None else apsw.Connection(":memory:")
         self._table = "words_" + short_name(records.namespace)
         self._seen: object = None
-        self._looked = 0  # up to this id there is nothing to take in
+        self._looked = (0, 0)  # when that much was taken in, there was nothing more up to this id
         self._lock = threading.RLock()  # threads share the index in RAM
 
     def search(self, query: str, k: int) -> list[tuple[Record, float]]:
@@ -62,12 +62,14 @@ class KeywordIndex(Index):
         if self._file is not None and record.value is not None and record.id <= self._through():
             delete = f"INSERT INTO {self._table} ({self._table}, rowid, words) VALUES ('delete', ?, ?)"
             self._run(delete, (record.id, _words(record)))
+            if not self._run(f"SELECT rowid FROM {self._table} LIMIT 1"):
+                self.clear()  # a namespace that is empty again leaves nothing
 
     def clear(self) -> None:
         with self._lock:
             self._run(f"DROP TABLE IF EXISTS {self._table}")
             self.records.ledger_remove("keyword", self._table)
-            self._seen, self._looked = None, 0
+            self._seen, self._looked = None, (0, 0)
 
     def settle(self) -> None:
         """Nothing: what is deleted is overwritten at once."""
@@ -125,10 +127,13 @@ class KeywordIndex(Index):
 
     def _new(self, limit: int) -> list[Record]:
         assert self._file is not None
-        last = self._file.last_id()
-        new = self.records.since(max(self._through(), self._looked), limit)
+        last, through = self._file.last_id(), self._through()
+        before, looked = self._looked
+        if through < before:  # another handle cleared it
+            looked = 0
+        new = self.records.since(max(through, looked), limit)
         if not new and not self.records.in_transaction:
-            self._looked = last
+            self._looked = (through, last)
         return new
 
     def _compare(self) -> None:

@@ -102,9 +102,18 @@ class RamRecords(Records):
         return value
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Value]:
+        found: dict[str, Value] = {}
         with self.reading():
-            found = ((key, self.get(key)) for key in keys)
-            return {key: value for key, value in found if value is not None}
+            row_of = self._space.rows.get
+            for key in keys:
+                row = row_of(key) if type(key) is str else row_of(check_key(key))
+                if row is None:
+                    check_key(key)
+                elif row[0] < JSON and row[2] is None:
+                    found[key] = row[1]
+                elif (value := self.get(key)) is not None:
+                    found[key] = value
+        return found
 
     def find(self, key: str) -> Record | None:
         with self.reading():

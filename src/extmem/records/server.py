@@ -10,6 +10,7 @@ lies in one schema, `extmem` or what the address names (…?extmem_schema=name).
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 import threading
@@ -32,6 +33,7 @@ PATIENCE = 30  # seconds to wait for another writer
 REACH = 10  # seconds to wait for the server
 CONNECTIONS = 16
 T = TypeVar("T")
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # callers get errors, not lines on stderr
 
 TABLES = """
 CREATE SCHEMA IF NOT EXISTS {schema};

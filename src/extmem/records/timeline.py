@@ -91,12 +91,14 @@ class Timeline:
         self._drop(row)
         return self.records.delete(key)
 
-    def settle(self) -> None:
-        """Does what has come due: forgets what has expired, has values begin and end."""
-        if self.records.due(time.time()):
-            with self.records.transaction():
-                for key in self.records.due(time.time()):
-                    self._current(key)
+    def settle(self) -> bool:
+        """Does what has come due: forgets what has expired, has values begin and end; False if nothing had."""
+        if not self.records.due(time.time()):
+            return False
+        with self.records.transaction():
+            for key in self.records.due(time.time()):
+                self._current(key)
+        return True
 
     def _current(self, key: str) -> Record | None:
         """What lies under a key, once what has come due there is done."""
