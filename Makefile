@@ -1,5 +1,5 @@
-.PHONY: demo test check bench smoke clean
-demo test check bench smoke:
+.PHONY: demo test check bench faults smoke clean
+demo test check bench faults smoke:
 	@bash scripts/$@
 clean:
 	rm -rf .venv demo.html runs

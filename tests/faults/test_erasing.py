@@ -103,6 +103,33 @@ def test_what_was_forgotten_is_in_no_file(tmp_path, way, chance):
     figures.close("markers, all files searched each time")
 
 
+def test_no_piece_of_what_moved_between_pages_is_left(tmp_path, chance):
+    """Rows move as the trees grow and shrink, and SQLite leaves pieces of them where no row lies."""
+    words = [marker(chance) for _ in range(rounds(6_000, 60_000))]
+    figures = Figures("forgotten among many, pieces of 8 letters")
+    with Memory(tmp_path / "m") as memory:
+        memory.store_many((word, f"value {word[::-1]}") for word in words)
+        chance.shuffle(words)
+        gone, kept = words[::2], words[1::2]
+        memory.forget_many(gone[:-20])
+        for word in gone[-20:]:
+            memory.forget(word)
+        content = b"".join(path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file())
+        letters = bytes(range(ord("a"), ord("z") + 1))
+        runs = content.translate(bytes(byte if byte in letters else 32 for byte in range(256))).split()
+        pieces = {run[start : start + 8] for run in runs for start in range(len(run) - 7)}
+        assert all(kept[0][start : start + 8].encode() in pieces for start in range(17)), "the search finds one"
+        for word in gone:
+            figures.rounds, figures.checked = figures.rounds + 1, figures.checked + 34
+            parts = [way[start : start + 8].encode() for way in (word, word[::-1]) for start in range(17)]
+            if pieces.isdisjoint(parts):
+                figures.outcomes["right"] += 1
+            else:
+                figures.fail(f"a piece of {word}")
+        assert set(memory.keys()) == set(kept) and memory.verify() == []
+    figures.close("keys and values")
+
+
 def test_what_has_expired_is_in_no_file_once_anything_is_asked(tmp_path, chance, monkeypatch):
     import time
 

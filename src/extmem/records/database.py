@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import struct
 import threading
+import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ from apsw import sqlite_extra
 
 from extmem.errors import InvalidInput, MemoryFormatError, StorageError, storage_error
 from extmem.records.base import Derived
+from extmem.records.checkpoint import CHECKSUMS, keeper
 from extmem.records.log import holds_more
 from extmem.records.schema import APPLICATION, FORMAT, create, migrate
 
 CHECKSUM = 8  # bytes at the end of each page
-SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768", "wal_autocheckpoint=2000")
-PATIENCE = 30_000  # milliseconds to wait for another writer
+SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768")
+LOG = 2_000  # pages: a log that has grown so far is moved into the database
+PATIENCE = 30  # seconds to wait for another writer
 
 
 class Session(threading.local):
@@ -68,6 +70,8 @@ class Database:
         self.serials = itertools.count()
         self._opened: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._inherited: list[object] = []
+        self._keeper: apsw.Connection | None = None
+        self._keeping = threading.Lock()
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"{folder} is a file: a memory is a folder; give another path.", folder)
         try:
@@ -89,8 +93,10 @@ class Database:
             if self.frozen:  # SQLite shares a file by writing beside it, even to read
                 flags, how = apsw.SQLITE_OPEN_READONLY, "immutable=1"
             address = f"{self.path.absolute().as_uri()}?{how}"
-            connection = apsw.Connection(address, flags | apsw.SQLITE_OPEN_URI, vfs="cksmvfs")
-            connection.set_busy_timeout(PATIENCE)
+            connection = apsw.Connection(address, flags | apsw.SQLITE_OPEN_URI, vfs=CHECKSUMS)
+            connection.set_busy_handler(_wait)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the keeper does it
+            connection.set_wal_hook(self._logged)
             if connection.execute("PRAGMA page_count").get == 0:
                 connection.reserve_bytes("main", CHECKSUM)
             for setting in SETTINGS:
@@ -104,9 +110,16 @@ class Database:
         """Closes every thread's connection. Raises InvalidInput inside a transaction."""
         if isinstance(self.session, Session) and self.session.depth:
             raise InvalidInput("close() inside a transaction: leave it first.")
+        last = None
+        with self._keeping, suppress(apsw.Error):
+            last = None if self.frozen or not self._opened else self._keeper or keeper(str(self.path))
         for connection in list(self._opened):
             connection.close()
         self._opened.clear()
+        with self._keeping, suppress(apsw.Error):  # a full disk, say: the log stays
+            self._keeper = None
+            if last is not None:
+                last.close()
         self.session = Asleep(self)
 
     @contextmanager
@@ -139,7 +152,7 @@ class Database:
             for derived in enlisted.values():
                 derived.sweep()
         if session.erased:
-            session.erased = not self._empty_log(session.connection)
+            session.erased = not self._checkpoint("TRUNCATE")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -214,12 +227,12 @@ class Database:
             raise StorageError(f"{log} is to be taken in first: copy the folder to where it may be written.", log)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            taken = struct.unpack_from("=I", self.path.with_name("records.db-shm").read_bytes(), 16)[0]
+            with closing(keeper(str(self.path))) as other:
+                _, taken, _ = other.execute("PRAGMA wal_checkpoint(NOOP)").get
             goes_on = holds_more(log, taken)
         finally:
             connection.execute("ROLLBACK")
         if goes_on:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # or closing would delete it
             cure = "restore a snapshot, or run 'extmem verify --repair' to go on without those changes"
             raise MemoryFormatError(f"{log} is damaged, the last changes in it cannot be read: {cure}.", log)
 
@@ -234,28 +247,42 @@ class Database:
             with suppress(apsw.Error):  # the disk failed: SQLite has rolled back by itself
                 session.execute("ROLLBACK")
 
-    def _empty_log(self, connection: apsw.Connection) -> bool:
-        """Moves the write-ahead log into the database and cuts it to nothing: what was erased stays in
-        it otherwise. False where a reader is in the way; the next transaction or the closing does it."""
-        connection.set_busy_timeout(500)
-        try:
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
-            return not busy
-        except apsw.Error:
-            return False
-        finally:
-            connection.set_busy_timeout(PATIENCE)
+    def _logged(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite calls this after each commit, with the length of the log."""
+        if pages >= LOG:
+            self._checkpoint("PASSIVE")
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self, how: str) -> bool:
+        """Moves the log into the database; TRUNCATE also cuts it to nothing, for what was erased stays in
+        it otherwise. False where a reader is in the way; a later one does it."""
+        with self._keeping:
+            try:
+                if self._keeper is None:
+                    self._keeper = keeper(str(self.path))
+                    self._keeper.set_busy_timeout(500)
+                busy, _, _ = self._keeper.execute(f"PRAGMA wal_checkpoint({how})").get
+                return not busy
+            except apsw.Error:
+                return False
 
     def _after_fork(self) -> None:
         """A child of `os.fork` may not touch its parent's connections, not even to close them."""
-        self._inherited += [self.session, *self._opened]
-        self.lock = threading.Lock()
+        self._inherited += [self.session, self._keeper, *self._opened]
+        self.lock, self._keeping, self._keeper = threading.Lock(), threading.Lock(), None
         self._opened = weakref.WeakSet()
         self.session = Asleep(self)
 
 
+def _wait(tries: int) -> bool:
+    """Waits for another writer, at most 5 ms at a time: SQLite's own waits grow to 100 ms, and one
+    process that writes all the time would shut out all others."""
+    time.sleep(min(tries + 1, 10) / 2000)
+    return tries < PATIENCE * 200
+
+
 def _register_checksums() -> None:
-    if "cksmvfs" not in apsw.vfs_names():
+    if CHECKSUMS not in apsw.vfs_names():
         before = apsw.vfs_names()[0]
         try:
             sqlite_extra.load(apsw.Connection(""), "cksumvfs")
