@@ -25,6 +25,7 @@ from extmem.records.sqlite import SqliteRecords
 
 FORMAT = 1  # of the words: an index of another one is derived anew
 BATCH = 1_000  # records taken in by one transaction
+FAR = 50_000  # ids of other namespaces that may be looked through again
 _HAN = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 _WORD = re.compile(r"\w+")
 
@@ -110,7 +111,7 @@ class KeywordIndex(Index):
     def _catch_up(self) -> None:
         """Takes in what was stored in the file since the last time."""
         while (seen := self.records.generation()) != self._seen:
-            if self._is_old() or self._new(1):
+            if self._is_old() or self._new(1) or self._is_far():
                 self._take_in()
             else:
                 self._seen = seen
@@ -120,10 +121,13 @@ class KeywordIndex(Index):
         with self.records.transaction():
             if self._is_old():
                 self.clear()
-            new = self._new(BATCH)
+            assert self._file is not None
+            new, last = self._new(BATCH), self._file.last_id()
             if new:
                 self._insert(new)
-                self.records.ledger_put("keyword", self._table, {"through": new[-1].id, "format": FORMAT})
+            if new or self._is_far():
+                through = new[-1].id if len(new) == BATCH else last
+                self.records.ledger_put("keyword", self._table, {"through": through, "format": FORMAT})
 
     def _new(self, limit: int) -> list[Record]:
         assert self._file is not None
@@ -135,6 +139,11 @@ class KeywordIndex(Index):
         if not new and not self.records.in_transaction:
             self._looked = (through, last)
         return new
+
+    def _is_far(self) -> bool:
+        """Whether others stored so much since that looking through it again would take long."""
+        through, last = self._looked
+        return through > 0 and last - through > FAR and self._file is not None and not self._file.database.frozen
 
     def _compare(self) -> None:
         """Makes the index in RAM hold exactly the records that are there now."""
