@@ -106,7 +106,7 @@ def test_what_was_forgotten_is_in_no_file(tmp_path, way, chance):
 def test_no_piece_of_what_moved_between_pages_is_left(tmp_path, chance):
     """Rows move as the trees grow and shrink, and SQLite leaves pieces of them where no row lies."""
     words = [marker(chance) for _ in range(rounds(6_000, 60_000))]
-    figures = Figures("forgotten among many, pieces of 8 letters")
+    figures = Figures("forgotten among many, pieces of 12 letters")
     with Memory(tmp_path / "m") as memory:
         memory.store_many((word, f"value {word[::-1]}") for word in words)
         chance.shuffle(words)
@@ -117,11 +117,11 @@ def test_no_piece_of_what_moved_between_pages_is_left(tmp_path, chance):
         content = b"".join(path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file())
         letters = bytes(range(ord("a"), ord("z") + 1))
         runs = content.translate(bytes(byte if byte in letters else 32 for byte in range(256))).split()
-        pieces = {run[start : start + 8] for run in runs for start in range(len(run) - 7)}
-        assert all(kept[0][start : start + 8].encode() in pieces for start in range(17)), "the search finds one"
+        pieces = {run[start : start + 12] for run in runs for start in range(len(run) - 11)}
+        assert all(kept[0][start : start + 12].encode() in pieces for start in range(13)), "the search finds one"
         for word in gone:
-            figures.rounds, figures.checked = figures.rounds + 1, figures.checked + 34
-            parts = [way[start : start + 8].encode() for way in (word, word[::-1]) for start in range(17)]
+            figures.rounds, figures.checked = figures.rounds + 1, figures.checked + 26
+            parts = [way[start : start + 12].encode() for way in (word, word[::-1]) for start in range(13)]
             if pieces.isdisjoint(parts):
                 figures.outcomes["right"] += 1
             else:

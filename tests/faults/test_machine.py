@@ -271,7 +271,7 @@ def test_every_operation_is_what_the_model_says(place, request) -> None:
     server = request.getfixturevalue("postgres").url if place == "postgres" else ""
     about = {"place": place, "key": bytes(32) if place == "sealed" else None, "server": server, "figures": figures}
     machine = seed(SEED)(type(f"Machine_{place}", (Machine,), about))
-    examples = (300 if place == "postgres" else 1000) if FULL else 8
+    examples = (150 if place == "postgres" else 600) if FULL else 8
     most = settings(
         max_examples=examples, stateful_step_count=50, derandomize=False, database=None, deadline=None,
         suppress_health_check=list(HealthCheck),
