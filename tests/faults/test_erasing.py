@@ -182,3 +182,27 @@ def test_what_is_encrypted_is_in_no_file_from_the_beginning(tmp_path, chance):
 def test_the_search_for_markers_finds_one(tmp_path):
     (tmp_path / "file").write_bytes(b"..." + string.ascii_lowercase.encode() + b"...")
     assert holding(tmp_path, string.ascii_lowercase) == ["file"]
+
+
+DROP = """
+import os, signal, sys
+from pathlib import Path
+from extmem import Memory
+memory = Memory(sys.argv[1])
+Path.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+memory.drop_namespace("alice")
+"""
+
+
+def test_the_files_of_a_namespace_whose_dropping_was_killed_go_when_the_memory_is_opened(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        keep(memory.namespace("alice"), "k", "word", 1)
+        keep(memory.namespace("alice").namespace("work"), "k", "word", 1)
+        keep(memory.namespace("bob"), "k", "word", 1)
+    assert len(list((tmp_path / "m").rglob("*.safetensors"))) == 3
+    assert subprocess.run([sys.executable, "-c", DROP, tmp_path / "m"]).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "m").rglob("*.safetensors"))) == 3
+    with Memory(tmp_path / "m") as memory:
+        assert memory.namespaces() == ["bob"] and memory.verify() == []
+        assert len(list((tmp_path / "m").rglob("*.safetensors"))) == 1
+        assert len(memory.namespace("bob").datastore("model", 4)) == 20

@@ -208,7 +208,7 @@ class Database:
                 connection.reserve_bytes("main", CHECKSUM)
                 connection.execute("VACUUM")
                 migrate(connection, self.folder)
-            if connection.reserve_bytes("main") != CHECKSUM:
+            elif connection.execute("PRAGMA checksum_verification").get != "1":  # as when its first bytes are damaged
                 raise MemoryFormatError(
                     f"{self.path} is damaged (no checksums): restore it from a snapshot.", self.path
                 )

@@ -39,7 +39,11 @@ _PAGE = f"""SELECT id, {{}} FROM records WHERE namespace = ? AND key {{}} ? AND 
 _DUMPED = (  # table, columns, order
     ("records", f"id, namespace, born, {_FIELDS}", "ORDER BY id"),
     ("states", f"namespace, {_FIELDS}", "ORDER BY namespace, key, version"),
-    ("ledger", "namespace, kind, name, note", "AND kind <> 'keyword' ORDER BY place"),  # its table is not dumped
+    (
+        "ledger",
+        "namespace, kind, name, note",
+        "AND kind NOT IN ('keyword', 'dropped') ORDER BY place",
+    ),  # their table, files are not dumped
 )
 _BELOW = "(namespace = ?1 OR namespace >= ?2 AND namespace < ?3)"  # '/' is followed by '0'
 BATCH = 500  # keys asked for in one statement
@@ -48,20 +52,19 @@ PAGE_BYTES = 8 << 20  # what a page of records should not exceed
 
 @dataclass(frozen=True)
 class _Dropped:
-    """The files of a namespace that was dropped, deleted once that is committed."""
+    """Files of a namespace that was dropped: the ledger names them until they are deleted, by whoever comes
+    first, the one that dropped it or the next to open the memory."""
 
-    records: SqliteRecords
-    name: str
-    files: tuple[Path, ...]
+    root: SqliteRecords
 
     def settle(self) -> None:
         """Nothing: a rolled back transaction keeps its files."""
 
     def sweep(self) -> None:
-        if self.name in self.records.ledger("dropped"):  # it was committed
-            for path in self.files:
-                path.unlink(missing_ok=True)
-            self.records.ledger_remove("dropped", self.name)
+        for name, note in self.root.ledger("dropped").items():
+            for file in note["files"]:
+                (self.root.folder / file).unlink(missing_ok=True)
+            self.root.ledger_remove("dropped", name)
 
 
 class SqliteRecords(Records):
@@ -73,6 +76,8 @@ class SqliteRecords(Records):
     ) -> None:
         self.folder, self.namespace = folder, namespace
         self.database = Database(folder, drop_log) if database is None else database
+        if database is None and not self.database.frozen:
+            _Dropped(self).sweep()
 
     @property
     def connection(self) -> apsw.Connection:
@@ -209,16 +214,17 @@ class SqliteRecords(Records):
 
     def drop(self) -> int:
         with self.transaction():
-            files = [path for full in [self.namespace, *self.namespaces()] for _, path in self._files(full)]
+            paths = [path for full in [self.namespace, *self.namespaces()] for _, path in self._files(full)]
+            files = [path.relative_to(self.folder).as_posix() for path in paths]
             where, values = (_BELOW, self._below()) if self.namespace else ("1", ())
             erased = self.run(f"SELECT count(*) FROM records WHERE kind < {NOTHING} AND {where}", values)[0][0]
             for table in ("records", "states", "ledger"):
                 self.run(f"DELETE FROM {table} WHERE {where}", values)
             self.database.session.own.erased = True
             if files:
-                dropped = _Dropped(self, uuid.uuid4().hex, tuple(files))
-                self.ledger_put("dropped", dropped.name, {})
-                self.enlist(dropped)
+                root = SqliteRecords(self.folder, "", self.database)
+                root.ledger_put("dropped", uuid.uuid4().hex, {"files": files})
+                self.enlist(_Dropped(root))
             return int(erased)
 
     def ledger(self, kind: str) -> dict[str, dict[str, Any]]:
