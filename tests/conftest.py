@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -46,3 +47,10 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     with running_server() as server:
         yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of tests/faults, after a full run."""
+    figures = sys.modules.get("figures")
+    if figures is not None and figures.FULL and figures.TABLE:
+        terminalreporter.write_line(f"\n{figures.table()}")

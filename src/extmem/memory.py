@@ -144,7 +144,7 @@ class Memory:
         """The values of those keys that have one."""
         wanted = [keys] if isinstance(keys, str) else list(keys)
         found = self.records.get_many(wanted)
-        if len(found) < len(wanted):
+        if len(found) < len(set(wanted)):
             waiting = set(self.records.due(time.time()))
             late = ((key, self.retrieve(key)) for key in wanted if key in waiting)
             found |= {key: value for key, value in late if value is not None}

@@ -31,6 +31,7 @@ class _Space:
     states: dict[str, dict[int, Row]] = field(default_factory=dict)
     ledger: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    timed: bool = False  # whether any row ever had a moment that comes
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.ledger or self.files)
@@ -133,6 +134,7 @@ class RamRecords(Records):
             core.last_id += len(new)
             core.changes += 1
             core.undo.append(lambda: self._take_away(row[0] for row in new))
+            self._space.timed |= due is not None
             for number, (key, kind, content) in enumerate(new, first):
                 rows[key] = (kind, content, due, number, number, given)
                 core.key_of[number] = (self.namespace, key)
@@ -191,11 +193,13 @@ class RamRecords(Records):
             return {row[3] for row in self._space.rows.values() if row[0] != NOTHING}
 
     def __len__(self) -> int:
-        return len(self.ids())
+        with self.reading():
+            return len(self.ids() if self._space.timed else self._space.rows)
 
     def due(self, now: float) -> list[str]:
         with self.reading():
-            return [key for key, row in self._space.rows.items() if row[2] is not None and row[2] <= now]
+            rows = self._space.rows.items() if self._space.timed else ()
+            return [key for key, row in rows if row[2] is not None and row[2] <= now]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -351,6 +355,7 @@ class RamRecords(Records):
         number = number or core.last_id
         core.set(core.key_of, number, (self.namespace, key))
         core.set(self._space.rows, key, (*value, due, number, born or number, given))
+        self._space.timed |= due is not None or value[0] == NOTHING
         return number
 
 
