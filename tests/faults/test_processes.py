@@ -18,6 +18,14 @@ for number in range(int(sys.argv[3])):
     memory.store(f"{name}-{number}", f"value {number} of {name}")
     print(number, flush=True)
 """
+MAKER = """
+import sys
+from extmem import Memory
+from extmem.records import sqlite  # so that opening is all that is left to do
+print("ready", flush=True)
+sys.stdin.readline()
+Memory(sys.argv[1]).store(sys.argv[2], f"value of {sys.argv[2]}")
+"""
 MANY = """
 import sys
 from extmem import Memory
@@ -41,7 +49,9 @@ for number in range(10**9):
 
 
 def started(code: str, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def killed(process: subprocess.Popen[str]) -> list[str]:
@@ -49,6 +59,21 @@ def killed(process: subprocess.Popen[str]) -> list[str]:
     process.send_signal(signal.SIGKILL)
     with process:
         return process.stdout.readlines()
+
+
+def test_processes_that_make_a_memory_at_once_make_one(tmp_path):
+    for number in range(8):
+        makers = [started(MAKER, tmp_path / f"m{number}", name) for name in "abcdef"]
+        assert all(maker.stdout.readline() == "ready\n" for maker in makers)
+        for maker in makers:
+            maker.stdin.write("go\n")
+            maker.stdin.flush()
+        for maker in makers:
+            maker.communicate(timeout=60)
+            assert maker.returncode == 0
+        with Memory(tmp_path / f"m{number}") as memory:
+            assert dict(memory.items()) == {name: f"value of {name}" for name in "abcdef"}
+            assert memory.verify() == []
 
 
 def test_four_processes_writing_to_one_folder_lose_nothing(tmp_path):

@@ -100,7 +100,7 @@ class Database:
             if connection.execute("PRAGMA page_count").get == 0:
                 connection.reserve_bytes("main", CHECKSUM)
             for setting in SETTINGS:
-                connection.execute(f"PRAGMA {setting}").fetchall()
+                _set(connection, setting)
         except apsw.Error as error:
             raise self.error(error) from error
         self._opened.add(connection)
@@ -192,6 +192,8 @@ class Database:
 
     def _prepare(self, drop_log: bool) -> None:
         """Makes the file, or checks that it is one of ours, whole and of this format."""
+        if not self.frozen and not (self.path.exists() and self.path.stat().st_size):
+            self.open().close()  # checksums are on only in a connection that finds the file with a head
         connection = self.open()
         try:
             application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
@@ -279,6 +281,17 @@ def _wait(tries: int) -> bool:
     process that writes all the time would shut out all others."""
     time.sleep(min(tries + 1, 10) / 2000)
     return tries < PATIENCE * 200
+
+
+def _set(connection: apsw.Connection, setting: str) -> None:
+    """Sets a PRAGMA. SQLite does not wait for others before it changes a new file to a write-ahead log."""
+    for tries in itertools.count():
+        try:
+            connection.execute(f"PRAGMA {setting}").fetchall()
+            return
+        except apsw.BusyError:
+            if not _wait(tries):
+                raise
 
 
 def _register_checksums() -> None:
