@@ -145,6 +145,23 @@ def test_killed_anywhere_and_run_again_it_is_as_if_it_had_not_been(tmp_path, dir
         assert (tmp_path / "out.jsonl").read_bytes() == whole.read_bytes()
 
 
+def test_an_export_never_goes_on_where_another_memory_left_off(tmp_path):
+    memory, path = Memory(), tmp_path / "a.jsonl"
+    alice, bob = memory.namespace("alice"), memory.namespace("bob")
+    for here in (alice, bob):
+        here.store_many((f"k{number}", f"{here.records.namespace}'s {number}") for number in range(9))
+    export(alice, path)
+    whole = path.read_bytes()
+    for left in [whole[:cut] for cut in range(0, len(whole), 50)] + [b"another's file\n" * 3]:
+        path.with_name("a.jsonl.partial").write_bytes(left)
+        assert export(bob, path) == 9
+        assert b"alice" not in path.read_bytes()
+    path.with_name("a.jsonl.partial").write_bytes(whole)
+    alice.forget("k8")
+    assert export(alice, path) == 8
+    assert b"alice's 8" not in path.read_bytes()
+
+
 def test_a_broken_line_is_named_and_after_mending_it_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("extmem.exchange.importing.RECORDS", 10)
     memory = Memory()

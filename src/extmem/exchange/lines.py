@@ -16,6 +16,7 @@ import heapq
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,14 +36,14 @@ States = list[Record]
 def export(memory: Memory, path: str | Path, progress: Callable[[int], None] = lambda records: None) -> int:
     """Writes this namespace and all below to a file, in the order of their keys; how many records.
 
-    Interrupted, the same call goes on behind the last whole line (in PATH.partial); a record that was
-    written is then not looked at again. Raises StorageError.
+    Interrupted, the same call goes on behind the last whole line (in PATH.partial), if the memory would
+    still write that line so; records before it are not looked at again. Raises StorageError.
     """
     path = Path(path)
     draft = path.with_name(path.name + ".partial")
     try:
         with open(draft, "a+b") as file:
-            done, last = _written(file)
+            done, last = _written(file, memory)
             for line in _lines(memory, last, header=not done):
                 file.write(line)
                 done += 1
@@ -92,13 +93,20 @@ def _lines(memory: Memory, last: tuple[str, str] | None, header: bool) -> Iterat
         here = memory.at(space) if space else memory
         waiting = sorted(key for key in here.records.waiting() if after is None or key > after)
         for key in heapq.merge(here.keys(after=after), waiting):
-            states = here.history(key)
-            if states:
-                row = here.records.find(key)
-                newest = states[-1] if row is None or row.value is None else row
-                said = {"namespace": space} if space else {}
-                kept = [_said(state) for state in states] if here.records.states(key) else []
-                yield _json({**said, "key": key, **_said(newest), **({"states": kept} if kept else {})})
+            if line := _line(here, space, key):
+                yield line
+
+
+def _line(here: Memory, space: str, key: str) -> bytes | None:
+    """The line of a key, if it is there."""
+    states = here.history(key)
+    if not states:
+        return None
+    row = here.records.find(key)
+    newest = states[-1] if row is None or row.value is None else row
+    said = {"namespace": space} if space else {}
+    kept = [_said(state) for state in states] if here.records.states(key) else []
+    return _json({**said, "key": key, **_said(newest), **({"states": kept} if kept else {})})
 
 
 def _said(record: Record) -> dict[str, Any]:
@@ -119,16 +127,20 @@ def _record(key: str, said: dict[str, Any]) -> Record:
     return Record(valid_text(key), value, **given)._replace(due=given.get("expires"))
 
 
-def _written(file: IO[bytes]) -> tuple[int, tuple[str, str] | None]:
-    """How many whole lines a file has, which was the last record; what follows them is cut off."""
+def _written(file: IO[bytes], memory: Memory) -> tuple[int, tuple[str, str] | None]:
+    """How many whole lines of this memory a file has, which was the last record; what follows is cut off."""
     file.seek(0)
     lines, end, line = 0, 0, b""
     for found in file:
         if found.endswith(b"\n"):
             lines, end, line = lines + 1, end + len(found), found
-    file.truncate(end)
-    fields = json.loads(line) if lines > 1 else {}
-    return lines, (fields.get("namespace", ""), fields["key"]) if lines > 1 else None
+    with suppress(InvalidInput):  # no line of ours
+        space, (state, *_) = read(line, file.name)
+        if line == _line(memory.at(space) if space else memory, space, state.key):
+            file.truncate(end)
+            return lines, (space, state.key)
+    file.truncate(0)  # of another memory, or of one that has changed there
+    return 0, None
 
 
 def _json(fields: dict[str, Any]) -> bytes:
