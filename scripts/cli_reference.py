@@ -13,9 +13,12 @@ from extmem.cli import app
 
 HEAD = """# The commands
 
-Every command takes `--json` and then prints one JSON object. Exit status 0: done; 1: the honest 'no' (a
-missing key, nothing found, a failed verification); 2: bad usage or bad input, one line on stderr that says
-what is wrong and how to mend it. `--memory` is the folder that EXTMEM_MEMORY names, else `./extmem.mem`.
+Every command takes `--json` and then prints one JSON object. Exit status 0: done; 1: not there, nothing
+found, or verification failed; 2: bad usage or bad input, one line on stderr that says what is wrong and how
+to mend it; with `--json` `{"error": …, "kind": …}` on stdout instead. A version that is not the expected one
+(`store --expect`) is told in the same way, with status 1. `--memory` is the folder that EXTMEM_MEMORY names,
+else `./extmem.mem`; only store, import, restore and memorize make one, evaluate and generate do without it
+where the default is not there. `extmem --version` prints the version, `-h` and `--help` the help.
 """
 
 

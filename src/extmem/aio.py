@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from extmem.errors import InvalidInput
 from extmem.memory import Memory
 from extmem.opening import MasterKey
-from extmem.records.base import Record
+from extmem.records.base import Record, joined
 from extmem.records.values import Value
 from extmem.records.where import Where
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 PAGE = 500  # records that an iteration fetches at once
+_ASIDE = "a transaction was left while one within it, of another task, was open: leave the inner one first."
 
 
 def _twin(
@@ -35,9 +37,62 @@ def _twin(
 
     @functools.wraps(method)
     async def call(self: AsyncMemory, /, *words: P.args, **options: P.kwargs) -> R:
-        return await self._run(functools.partial(method, self.memory, *words, **options))
+        return await self._run(lambda: method(self.memory, *words, **options))
 
     return call
+
+
+class _Progress:
+    """What the handles of one memory have not done yet."""
+
+    def __init__(self) -> None:
+        self.calls: set[Future[Any]] = set()
+        self.transactions: set[object] = set()
+
+
+class _Threads:
+    """Where a handle's calls run: many threads, or the one of a transaction."""
+
+    def __init__(self, count: int, progress: _Progress, single: bool = False) -> None:
+        self.pool, self.progress, self.single = ThreadPoolExecutor(count, "extmem"), progress, single
+        self.entered: list[AbstractContextManager[None]] = []  # the transactions in it, each within the one before
+
+    def submit(self, call: Callable[[], R]) -> Future[R]:
+        """Has it called. Raises InvalidInput where the memory is closed or the transaction has ended."""
+        try:
+            job = self.pool.submit(call)
+        except RuntimeError as error:
+            raise InvalidInput("this memory is closed, or its transaction has ended: open another.") from error
+        self.progress.calls.add(job)
+        job.add_done_callback(self.progress.calls.discard)
+        return job
+
+    def enter(self, handle: AsyncMemory) -> AbstractContextManager[None]:
+        """Begins a transaction in the thread that this is called in."""
+        transaction = handle.memory.transaction()
+        transaction.__enter__()
+        self.entered.append(transaction)
+        return transaction
+
+    def leave(self, entering: Future[AbstractContextManager[None]], error: BaseException | None) -> None:
+        """Ends a transaction in its thread, if it was entered: rolled back where there is an error, and
+        where one within it, of another task, is still open."""
+        if entering.cancelled() or entering.exception():
+            return
+        transaction, aside = entering.result(), InvalidInput(_ASIDE)
+        if transaction not in self.entered:  # it was rolled back with the one around it
+            if error is None:
+                raise aside
+            return
+        place, stack = self.entered.index(transaction), ExitStack()
+        if error is None and transaction is not self.entered[-1]:
+            error = aside
+        for left in self.entered[place:]:
+            stack.push(left)
+        del self.entered[place:]
+        stack.__exit__(None if error is None else type(error), error, None if error is None else error.__traceback__)
+        if error is aside:
+            raise aside
 
 
 class AsyncMemory:
@@ -50,7 +105,8 @@ class AsyncMemory:
             await inside.store("pear", "Another")
 
     `threads` is how many operations run at once. A task that is cancelled leaves the operation it waits
-    for to finish. Models read a memory synchronously: give them `memory.memory`.
+    for to finish; in a transaction it is rolled back, unless it was being committed. Models read a
+    memory synchronously: give them `memory.memory`.
     """
 
     def __init__(
@@ -61,10 +117,19 @@ class AsyncMemory:
         key: MasterKey | None = None,
         threads: int = 8,
     ) -> None:
-        self._bind(Memory(place, author=author, key=key), ThreadPoolExecutor(threads, thread_name_prefix="extmem"))
+        memory = Memory(place, author=author, key=key)
+        self._bind(memory, "", memory, _Threads(threads, _Progress()))
 
-    def _bind(self, memory: Memory, pool: ThreadPoolExecutor) -> None:
-        self.memory, self._pool = memory, pool
+    def _bind(self, root: Memory, path: str, memory: Memory | None, threads: _Threads) -> None:
+        self._root, self._path, self._memory, self._threads = root, path, memory, threads
+
+    @property
+    def memory(self) -> Memory:
+        """The synchronous memory that is run in threads. To make one may wait for a transaction, so that
+        the handles do it in their threads."""
+        if self._memory is None:
+            self._memory = self._root.at(self._path)
+        return self._memory
 
     store = _twin(Memory.store)
     store_many = _twin(Memory.store_many)
@@ -102,34 +167,48 @@ class AsyncMemory:
 
     def namespace(self, name: str) -> AsyncMemory:
         """See `Memory.namespace`."""
-        handle = object.__new__(AsyncMemory)
-        handle._bind(self.memory.namespace(name), self._pool)
-        return handle
+        return self._handle(joined(self._path, name), None, self._threads)
 
     def at(self, path: str) -> AsyncMemory:
         """See `Memory.at`."""
-        return functools.reduce(AsyncMemory.namespace, path.split("/"), self)
+        return functools.reduce(AsyncMemory.namespace, path.split("/") if path else (), self)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncMemory]:
-        """All of what is done by the handle it gives, or nothing. Other handles are not part of it."""
-        with ThreadPoolExecutor(1, thread_name_prefix="extmem-transaction") as thread:
-            inside = object.__new__(AsyncMemory)
-            inside._bind(self.memory, thread)
-            transaction = self.memory.transaction()
-            await inside._run(transaction.__enter__)
-            try:
-                yield inside
-            except BaseException as error:
-                failed = functools.partial(transaction.__exit__, type(error), error, error.__traceback__)
-                await asyncio.shield(inside._run(failed))
-                raise
-            await asyncio.shield(inside._run(functools.partial(transaction.__exit__, None, None, None)))
+        """All of what is done by the handle it gives, or nothing. Other handles are not part of it; a
+        transaction of this handle, or of its namespaces, lies within it."""
+        progress = self._threads.progress
+        threads = self._threads if self._threads.single else _Threads(1, progress, single=True)
+        inside = self._handle(self._path, self._memory, threads)
+        entering, entered = threads.submit(lambda: threads.enter(inside)), False
+        progress.transactions.add(inside)
+        error: BaseException | None = None
+        try:
+            await asyncio.wrap_future(entering)
+            entered = True
+            yield inside
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            progress.transactions.discard(inside)
+            with nullcontext() if error is None else suppress(InvalidInput):  # it has ended with the one around it
+                leaving = threads.submit(lambda: threads.leave(entering, error))  # behind what runs there
+                if threads is not self._threads:
+                    threads.pool.shutdown(wait=False)
+                if entered:
+                    await asyncio.shield(asyncio.wrap_future(leaving))
 
     async def close(self) -> None:
-        """Waits for what is running, and lets go of files."""
-        await asyncio.to_thread(self._pool.shutdown)
-        self.memory.close()
+        """Waits for what is running, and lets go of files. Raises InvalidInput while a task is in a
+        transaction; the memory then goes on."""
+        progress = self._threads.progress
+        if not progress.transactions:
+            await asyncio.to_thread(wait, progress.calls.copy())
+        if progress.transactions:
+            raise InvalidInput("close() inside a transaction: leave it first.")
+        await asyncio.to_thread(lambda: self.memory.close())
+        self._threads.pool.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,7 +217,12 @@ class AsyncMemory:
         await self.close()
 
     async def _run(self, call: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        return await asyncio.wrap_future(self._threads.submit(call))
+
+    def _handle(self, path: str, memory: Memory | None, threads: _Threads) -> AsyncMemory:
+        handle = object.__new__(AsyncMemory)
+        handle._bind(self._root, path, memory, threads)
+        return handle
 
     async def _each(self, iterate: Callable[[], Iterator[R]]) -> AsyncIterator[R]:
         items = await self._run(iterate)

@@ -1,4 +1,4 @@
-"""Writing a file so that, whatever happens, the old one or the new one is there, whole.
+"""Writing a file so that, whatever happens, the old one or the new one is there, whole; and deleting some.
 
 Knows: bytes and paths. Does not know: what is in the file.
 """
@@ -6,6 +6,8 @@ Knows: bytes and paths. Does not know: what is in the file.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from extmem.errors import storage_error
@@ -32,3 +34,15 @@ def write_durably(path: Path, content: bytes) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def unlink(folder: Path, paths: Iterable[str]) -> None:
+    """Deletes files, and the folders that are empty without them; what cannot be deleted stays."""
+    for path in paths:
+        with suppress(OSError):
+            (folder / path).unlink(missing_ok=True)
+        for above in (folder / path).parents:
+            if above == folder:
+                break
+            with suppress(OSError):  # it is not empty
+                above.rmdir()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,8 @@ from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError
 from extmem.indexes.keyword import KeywordIndex
 from extmem.opening import MasterKey, open_plain, open_records, sealed_records
 from extmem.reading import Hit
-from extmem.records.base import Record, Records
-from extmem.records.timeline import Moment, Timeline, said, seconds
+from extmem.records.base import Record, Records, relative
+from extmem.records.timeline import Moment, Timeline, checked, said, seconds
 from extmem.records.values import Value, check_key
 from extmem.records.where import Where, filtered
 
@@ -62,6 +62,8 @@ class Memory:
         self, place: str | Path | None = None, *, author: str | None = None, key: MasterKey | None = None
     ) -> None:
         self._bind(open_records(place, key), author)
+        with suppress(ExtmemError):  # what is damaged: what is asked for says so
+            self._settle()
 
     def _bind(self, records: Records, author: str | None) -> None:
         self.records, self.author = records, author
@@ -90,10 +92,12 @@ class Memory:
         `metadata` is any JSON; `trust` lies between 0 and 1; after `ttl` seconds the key is forgotten.
         With `valid_from` or `valid_to` the key's values are kept side by side: `retrieve` gives the one
         that is valid now, `retrieve(key, as_of=…)` the one that was. With `expect` it stores only if the
-        key's value is of that version, 0 meaning that it has none. Raises VersionConflict otherwise.
+        value that is valid now is of that version (`record(key).version`), 0 meaning that there is none.
+        Raises VersionConflict otherwise.
         """
         author = self.author if author is None else author
         like = said(metadata, author, trust, ttl, valid_from, valid_to)
+        self.timeline.settle()
         if (
             expect is None
             and valid_from is None
@@ -119,17 +123,18 @@ class Memory:
         says of itself, its times and its version where its key is new."""
         if isinstance(items, dict | str | bytes):
             raise InvalidInput("store_many takes pairs (key, value): give d.items() of a dict.", items)
+        self.timeline.settle()
         given = iter(items)
         like = said(metadata, self.author if author is None else author, trust, ttl)
         with self.transaction():
             while batch := list(islice(given, TOGETHER)):
                 pairs = [_pair(item) for item in batch if not isinstance(item, Record)]
-                if len(pairs) == len(batch) and len({key for key, _ in pairs}) == len(pairs):
+                if len(pairs) == len(batch) and len({check_key(key) for key, _ in pairs}) == len(pairs):
                     pairs = self.records.add_new(pairs, like)
                     batch = list(pairs)
                 for item in batch:
                     if isinstance(item, Record):
-                        self.timeline.write(item, None)
+                        self.timeline.write(checked(item), None)
                     else:
                         self.timeline.write(like._replace(key=check_key(item[0]), value=item[1]), None)
 
@@ -142,6 +147,8 @@ class Memory:
 
     def retrieve_many(self, keys: Iterable[str]) -> dict[str, Value]:
         """The values of those keys that have one."""
+        if not isinstance(keys, Iterable):
+            raise InvalidInput(f"keys {keys!r} are none: give a list of them.", keys)
         wanted = [keys] if isinstance(keys, str) else list(keys)
         found = self.records.get_many(wanted)
         if len(found) < len(set(wanted)):
@@ -173,6 +180,7 @@ class Memory:
 
     def forget_many(self, keys: Iterable[str]) -> int:
         """Forgets all of these in one transaction; how many were there."""
+        self.timeline.settle()
         with self.transaction():
             return sum(self.timeline.erase(check_key(key)) for key in ([keys] if isinstance(keys, str) else keys))
 
@@ -180,8 +188,9 @@ class Memory:
 
     def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
         """The keys in order (of their code points), those behind `after`."""
-        self.timeline.settle()
-        return self.records.keys(prefix, after)
+        if self.timeline.settle():
+            return self.records.keys(prefix, after)
+        return (record.key for record in self.timeline.walk(prefix, after))
 
     def items(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, Value]]:
         """Keys and values, in the order of the keys, never more than a page of them in memory."""
@@ -189,15 +198,20 @@ class Memory:
 
     def scan(self, prefix: str = "", after: str | None = None, where: Where | None = None) -> Iterator[Record]:
         """The records in the order of their keys; `where` as in `extmem.records.where`."""
-        self.timeline.settle()
-        return filter(filtered(where), self.records.iterate(prefix, after))
+        return filter(filtered(where), self.timeline.walk(prefix, after))
 
     def __len__(self) -> int:
-        self.timeline.settle()
-        return len(self.records)
+        return len(self.records) if self.timeline.settle() else sum(1 for _ in self.timeline.walk())
 
     def __bool__(self) -> bool:
         return True
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __repr__(self) -> str:
+        name = f", namespace {self.records.namespace!r}" if self.records.namespace else ""
+        return f"<Memory {self.records.place}{name}>"
 
     def __contains__(self, key: str) -> bool:
         return self.retrieve(key) is not None
@@ -213,7 +227,8 @@ class Memory:
         self.timeline.settle()
         while True:
             found = self._keyword.search(query, wanted)
-            hits = [Hit(record.key, record.value, score, "keyword") for record, score in found if fits(record)]
+            there = ((record, score) for record, score in found if self.timeline.fresh(record) is record)
+            hits = [Hit(record.key, record.value, score, "keyword") for record, score in there if fits(record)]
             if len(hits) >= k or len(found) < wanted:
                 return hits[:k]
             wanted *= 4
@@ -223,63 +238,55 @@ class Memory:
         first; nothing is merged. docs/memory.md says how many are found and how many are false."""
         from extmem.indexes.duplicates import near_duplicates
 
-        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
-            raise InvalidInput(f"threshold is {threshold!r}: give a number above 0, at most 1.", threshold)
         texts = ((key, value) for key, value in self.items() if isinstance(value, str))
         return sorted(near_duplicates(texts, threshold), key=lambda pair: (-pair.similarity, pair))
 
     # Namespaces and transactions
 
     def namespace(self, name: str) -> Memory:
-        """A memory within this one; it sees only its own records, whatever it is asked."""
+        """A memory within this one; it sees only its own records, whatever it is asked. Raises InvalidInput
+        for a name that is empty or has a '/'."""
         handle = object.__new__(Memory)
         handle._bind(self.records.within(name), self.author)
         return handle
 
     def at(self, path: str) -> Memory:
-        """The namespace within namespaces that "outer/inner" names."""
-        return reduce(Memory.namespace, path.split("/"), self)
+        """The namespace within namespaces that "outer/inner" names; "" is this one."""
+        return reduce(Memory.namespace, path.split("/") if path else (), self)
 
     def namespaces(self) -> list[str]:
         """The namespaces below this one that hold anything; those within others as "outer/inner"."""
-        own = len(self.records.namespace) + 1 if self.records.namespace else 0
-        names = [name[own:] for name in self.records.namespaces()]
-        if any([self.at(name).timeline.settle() for name in names]):  # what expired there may have been all
-            names = [name[own:] for name in self.records.namespaces()]
-        return names
+        self._settle()  # what expired in one may have been all it had
+        return [relative(self.records.namespace, name) for name in self.records.namespaces()]
 
     def drop_namespace(self, name: str) -> int:
         """Erases a namespace and all within it, and only it; how many records that were."""
+        if not name:
+            raise InvalidInput("drop_namespace takes the name of a namespace within this memory.", name)
         handle = self.at(name)
         with self.transaction():
             for below in ["", *handle.namespaces()]:
-                (handle.at(below) if below else handle)._keyword.clear()
+                handle.at(below)._keyword.clear()
             return handle.records.drop()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All of what is done inside, or nothing."""
-        with self.records.transaction():
-            yield
+        return self.records.transaction()
 
     # What is derived
 
     def datastore(self, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> Datastore:
         """The datastore that the model with this fingerprint reads and writes."""
-        from extmem.indexes.datastore import Datastore
-
         self.timeline.settle()
-        if fingerprint not in self._datastores:
-            self._datastores[fingerprint] = Datastore(self.records, fingerprint, dim, cells)
-            self._datastores[fingerprint].sweep()
-        opened = self._datastores[fingerprint]
+        opened = self._opened(fingerprint, dim)
         if cells is not None:
             opened.use_cells(cells)
         return opened
 
     def datastores(self) -> list[Datastore]:
         """All datastores of this memory, whichever models wrote them."""
-        return [self.datastore(name, note["dim"]) for name, note in self.records.ledger("datastore").items()]
+        self.timeline.settle()
+        return self._written()
 
     def stats(self) -> dict[str, Any]:
         """What the memory holds, for people."""
@@ -293,7 +300,7 @@ class Memory:
         """Reads everything, here and in every namespace below, against its checksums, and compares every
         index with its records; what is wrong, a line each."""
         try:
-            self.timeline.settle()
+            self._settle()
             wrong = self._wrong()
             while wrong and (again := self._wrong()) != wrong:  # a file may have been replaced meanwhile
                 wrong = again
@@ -306,13 +313,16 @@ class Memory:
         their models, which `memorize` again what was struck out."""
         with self.transaction():
             for handle in self._all():
-                for datastore in handle.datastores():
+                for datastore in handle._written():
                     datastore.mend()
                 handle._keyword.clear()
 
     def snapshot(self, place: str | Path) -> None:
         """Copies all of it, as of one moment and while others write, into a new memory: a folder or a
-        database. An encrypted memory stays encrypted."""
+        database. An encrypted memory stays encrypted. Raises InvalidInput inside a transaction."""
+        if self.records.in_transaction:
+            raise InvalidInput("snapshot() inside a transaction: leave it first.")
+        self._settle()
         target = open_plain(place)
         try:
             target.load(self.records.dump())
@@ -329,7 +339,10 @@ class Memory:
         sealed_records(self.records).rotate_keys()
 
     def close(self) -> None:
-        """Lets go of files."""
+        """Lets go of files; before that erases what has expired."""
+        if not self.records.in_transaction:
+            with suppress(ExtmemError):
+                self._settle()
         self.records.close()
 
     def __enter__(self) -> Memory:
@@ -340,11 +353,16 @@ class Memory:
 
     # Within
 
+    def _settle(self) -> None:
+        """Does what has come due, here and below: `Timeline.settle`."""
+        for name in self.records.overdue(time.time()):
+            self.at(relative(self.records.namespace, name)).timeline.settle()
+
     def _all(self) -> Iterator[Memory]:
         """This handle, and one for every namespace below."""
         yield self
-        for name in self.namespaces():
-            yield self.at(name)
+        for name in self.records.namespaces():
+            yield self.at(relative(self.records.namespace, name))
 
     def _wrong(self) -> list[str]:
         """What is wrong, as of one moment."""
@@ -355,16 +373,25 @@ class Memory:
                 try:
                     for _ in handle.records.iterate():
                         pass
-                    indexes = (handle._keyword, *handle.datastores())
+                    indexes = (handle._keyword, *handle._written())
                     wrong += [name + line for index in indexes for line in index.verify()]
                 except ExtmemError as error:
                     wrong.append(f"{name}{error}")
         return wrong
 
+    def _written(self) -> list[Datastore]:
+        return [self._opened(name, note["dim"]) for name, note in self.records.ledger("datastore").items()]
+
+    def _opened(self, fingerprint: str, dim: int) -> Datastore:
+        from extmem.indexes.datastore import Datastore
+
+        if fingerprint not in self._datastores:
+            self._datastores[fingerprint] = Datastore(self.records, fingerprint, dim)
+        return self._datastores[fingerprint]
+
     def _discard(self, row: Record) -> None:
-        if row.value is not None:
-            for index in (self._keyword, *self.datastores()):
-                index.discard(row)
+        for index in (self._keyword, *self._written()):
+            index.discard(row)
 
 
 def _pair(item: object) -> tuple[str, object]:

@@ -5,13 +5,15 @@ Knows: the stores of records, by name. Does not know: indexes, memories.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from extmem.errors import InvalidInput, WrongKey
+from extmem.errors import InvalidInput, MemoryFormatError, WrongKey
 from extmem.records.base import Records
 from extmem.records.ram import RamRecords
+from extmem.records.rescue import Rescue
 from extmem.records.sqlite import SqliteRecords
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def open_records(place: str | Path | None, key: MasterKey | None) -> Records:
         if key is not None:
             return _sealed(records, key)
         if records.ledger("seal"):
-            raise WrongKey(f"the memory {place} is encrypted: open it with its key (EXTMEM_KEY for commands).", place)
+            where = records.place  # not the address, which may hold a password
+            raise WrongKey(f"the memory {where} is encrypted: open it with its key (EXTMEM_KEY for commands).", where)
     except BaseException:
         records.close()
         raise
@@ -39,28 +42,51 @@ def open_plain(place: str | Path | None) -> Records:
     """The records as they lie there, encrypted ones not decrypted."""
     if place is None:
         return RamRecords()
-    if not isinstance(place, str | Path) or not str(place) or "\0" in str(place):
-        raise InvalidInput(f"{place!r} is no path: give a folder's, or a postgresql:// address.", place)
-    if str(place).startswith(("postgresql://", "postgres://")):
-        return _postgres(str(place))
+    named = isinstance(place, str | Path) and str(place) and "\0" not in str(place)
+    if not named or str(place).encode("utf-8", "replace").decode() != str(place):
+        raise InvalidInput(f"{place!r} is not a path: give a folder's, or a postgresql:// address.", place)
+    if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
+        return _postgres(place)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(place)):
+        scheme = str(place).partition(":")[0]
+        raise InvalidInput(f"there are no memories at {scheme}: addresses: give a folder, or a text postgresql://….")
     return SqliteRecords(Path(place))
 
 
-def salvaged(place: str | Path) -> None:
+def salvaged(place: str | Path) -> list[str]:
     """Makes a damaged folder one that opens: gives up changes in a write-ahead log that cannot be read,
-    and takes out keyword indexes that are damaged."""
-    if "://" not in str(place):
+    and takes out keyword indexes that are damaged; a line for each."""
+    if "://" in str(place):
+        return []
+    given_up = []
+    try:
+        records = SqliteRecords(Path(place))
+    except MemoryFormatError as error:
         records = SqliteRecords(Path(place), drop_log=True)
-        try:
-            records.salvage()
-        finally:
-            records.close()
+        given_up.append(str(error).partition(":")[0])
+    try:
+        return given_up + [f"keyword index {name}" for name in records.excise()]
+    finally:
+        records.close()
+
+
+def rescued(place: str | Path, to: str | Path) -> tuple[int, int]:
+    """Copies what can still be read of a damaged folder into a new memory; how many records, and of how many
+    rows it cannot be told what they held. Raises InvalidInput where there is no memory, or one at `to`."""
+    target = open_plain(to)
+    try:
+        rows = Rescue(Path(place))
+        target.load(rows)
+        return rows.records, rows.unreadable
+    finally:
+        target.close()
 
 
 def sealed_records(records: Records) -> Sealed:
     """These records as the encrypted ones that they are. Raises InvalidInput where they are not."""
-    if not type(records).__name__ == "Sealed":
-        raise InvalidInput("this memory is not encrypted: make a new one with key=… and restore a snapshot into it.")
+    if type(records).__name__ != "Sealed":
+        cure = "export it, and import that into a new one that is made with a key"
+        raise InvalidInput(f"the memory {records.place} is not encrypted: {cure}.")
     return cast("Sealed", records)
 
 

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-
-EXTMEM = str(Path(sys.executable).with_name("extmem"))
-
-
-def run(*words: str, folder: Path, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [EXTMEM, *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **(env or {})}, **options
-    )
-
-
-def refused(said: subprocess.CompletedProcess) -> str:
-    assert said.returncode == 2, said.stderr
-    assert said.stdout == ""
-    lines = said.stderr.strip().splitlines()
-    assert len(lines) == 1, said.stderr
-    assert lines[0].startswith("error:")
-    return lines[0]
+from shell import EXTMEM, refused, run
 
 
 def test_store_retrieve_list_search_forget(tmp_path):
@@ -53,13 +34,58 @@ def test_the_memory_is_extmem_mem_or_what_the_environment_says(tmp_path):
     assert run("retrieve", "k", "--memory", "other", folder=tmp_path).stdout == "there\n"
 
 
-def test_reading_a_memory_that_is_not_there_makes_none(tmp_path):
+def test_reading_a_memory_that_is_not_there_says_so_and_makes_none(tmp_path, model, corpus):
+    trained, held = str(corpus.parent / "model"), str(corpus.parent / "held-out.txt")
+    (tmp_path / "emptied").mkdir()
+    for words in (
+        ("retrieve", "k"), ("forget", "k"), ("search", "k"), ("list",), ("stats",), ("verify",), ("namespaces",),
+        ("verify", "--repair"), ("keep-history",), ("export", "f"), ("export", "-"), ("snapshot", "f"),
+        ("history", "k"), ("duplicates",), ("drop", "n"), ("salvage", "f"), ("rotate",),
+        ("evaluate", trained, held), ("generate", trained, "The"),
+    ):  # fmt: skip
+        place = "emptied" if words[0] in ("list", "stats", "verify") else "m"
+        line = refused(run(*words, "--memory", place, folder=tmp_path))
+        assert f"there is no memory at {place}: check the path, or store something first." in line
+    assert "there is no memory at s" in refused(run("restore", "s", "--memory", "m", folder=tmp_path))
+    assert "''" in refused(run("list", "--memory", "", folder=tmp_path))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "emptied"]
+
+
+def test_a_command_closes_the_memory_even_after_an_error(tmp_path):
+    run("store", "a", "b", "--memory", "m", folder=tmp_path)
     for words, status in (
-        (("retrieve", "k"), 1), (("forget", "k"), 1), (("search", "k"), 1), (("list",), 0), (("stats",), 2),
-        (("verify",), 2), (("rebuild",), 2),
+        (("retrieve", "a"), 0), (("search", "b"), 0), (("list",), 0), (("stats",), 0), (("verify",), 0),
+        (("search", "b", "--k", "0"), 2), (("store", "a", "c", "--expect", "7"), 1), (("forget", "a"), 0),
     ):  # fmt: skip
         assert run(*words, "--memory", "m", folder=tmp_path).returncode == status
-    assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in (tmp_path / "m").iterdir()] == ["records.db"]
+
+
+def test_a_namespace_without_a_name_is_refused(tmp_path):
+    run("store", "k", "root", "--memory", "m", folder=tmp_path)
+    for name in ("", "/", "a//b", "a/"):
+        for words in (("store", "k", "v"), ("retrieve", "k"), ("forget", "k"), ("list",), ("stats",), ("export", "f")):
+            line = refused(run(*words, "--memory", "m", "--namespace", name, folder=tmp_path))
+            assert f"{name!r} is not a namespace" in line
+        assert "is not a namespace" in refused(run("drop", name, "--memory", "m", folder=tmp_path))
+    refused(run("store", "k", "v", "--memory", "new", "--namespace", "", folder=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    run("store", "k", "inner", "--memory", "m", "--namespace", "team/alice", folder=tmp_path)
+    assert run("namespaces", "--memory", "m", folder=tmp_path).stdout == "team/alice\n"
+    assert run("retrieve", "k", "--memory", "m", folder=tmp_path).stdout == "root\n"
+
+
+def test_several_keys_are_forgotten_at_once(tmp_path):
+    for key in "abcd":
+        run("store", key, "v", "--memory", "m", folder=tmp_path)
+    said = run("forget", "a", "b", "x", "--memory", "m", "--json", folder=tmp_path)
+    assert (json.loads(said.stdout), said.returncode) == ({"keys": ["a", "b", "x"], "forgotten": 2}, 0)
+    said = run("forget", "c", "--memory", "m", "--json", folder=tmp_path)
+    assert json.loads(said.stdout) == {"key": "c", "forgotten": True}
+    said = run("forget", "c", "--memory", "m", "--json", folder=tmp_path)
+    assert (json.loads(said.stdout), said.returncode) == ({"key": "c", "forgotten": False}, 1)
+    assert run("forget", "x", "y", "--memory", "m", folder=tmp_path).returncode == 1
+    assert run("list", "--memory", "m", folder=tmp_path).stdout == "d\n"
 
 
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", ":smile:\ta\x0bb", "多行\n文字", "a  b " * 60])
@@ -75,6 +101,9 @@ def test_memorize_evaluate_generate(tmp_path, model, corpus):
     assert json.loads(said.stdout)["entries"] > 500
     again = run("memorize", folder, str(texts / "manual.txt"), "--memory", "m", "--json", folder=tmp_path)
     assert json.loads(again.stdout)["entries"] == 0
+    (store,) = json.loads(run("stats", "--memory", "m", "--json", folder=tmp_path).stdout)["datastores"]
+    shown = f"{store['entries']:,} entries of model {store['fingerprint']}"
+    assert shown in run("stats", "--memory", "m", folder=tmp_path).stdout
     held = str(texts / "held-out.txt")
     table = run("evaluate", folder, held, "--memory", "m", folder=tmp_path)
     assert "+ datastore" in table.stdout
@@ -82,6 +111,8 @@ def test_memorize_evaluate_generate(tmp_path, model, corpus):
     assert figures["perplexity"]["memory"] < figures["perplexity"]["model"]
     without = json.loads(run("evaluate", folder, held, "--json", folder=tmp_path).stdout)
     assert without["perplexity"]["datastore"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert [path.name for path in (tmp_path / "m").iterdir() if path.name.startswith("records")] == ["records.db"]
     assert without["perplexity"]["model"] == pytest.approx(figures["perplexity"]["model"])
     said = run("generate", folder, "The with statement", "--memory", "m", "--json", folder=tmp_path)
     tokens = json.loads(said.stdout)["tokens"]

@@ -160,7 +160,7 @@ def test_a_path_that_is_no_memory_is_refused_and_left_alone(tmp_path):
         Memory(tmp_path / "file")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "records.db").write_text("no database " * 100)
-    with pytest.raises(ExtmemError, match="no extmem memory"):
+    with pytest.raises(ExtmemError, match="not an extmem memory"):
         Memory(tmp_path / "folder")
     assert (tmp_path / "folder" / "records.db").read_text() == "no database " * 100
 

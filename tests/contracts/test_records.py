@@ -265,13 +265,27 @@ def test_a_transaction_that_fails_leaves_everything_as_it_was(records):
     assert not records.in_transaction
 
 
-def test_an_inner_transaction_joins_the_outer(records):
+def test_an_inner_transaction_is_all_or_nothing_within_the_outer(records):
+    put(records, "there", "before")
     with records.transaction():
+        put(records, "first", 1)
         with pytest.raises(RuntimeError), records.transaction():
             put(records, "inner", 1)
+            put(records, "there", "changed")
+            records.ledger_put("kind", "inner", {})
+            records.write_file("datastores/inner", b"x")
+            with records.transaction():
+                records.delete("first")
             raise RuntimeError
+        assert records.get("inner") is None and records.get("there") == "before" and records.get("first") == 1
         put(records, "outer", 2)
-    assert records.get("outer") == 2
+    assert list(records.keys()) == ["first", "outer", "there"] and records.get("outer") == 2
+    assert records.ledger("kind") == {} and records.files("datastores") == []
+    with pytest.raises(RuntimeError), records.transaction():
+        with records.transaction():
+            put(records, "kept by the inner one", 1)
+        raise RuntimeError
+    assert records.get("kept by the inner one") is None and len(records) == 3
 
 
 def test_the_generation_differs_after_every_change(records):
@@ -290,34 +304,27 @@ def test_the_generation_differs_after_every_change(records):
     assert records.generation() == seen[-1]
 
 
-class Told:
-    """Something derived that notes when it is called."""
-
-    def __init__(self, records: Records) -> None:
-        self.records, self.calls = records, []
-
-    def settle(self) -> None:
-        self.calls.append(("settle", self.records.in_transaction))
-
-    def sweep(self) -> None:
-        self.calls.append(("sweep", self.records.in_transaction))
-
-
-def test_what_is_derived_is_settled_inside_the_outermost_transaction_and_swept_after_it(records):
-    told = Told(records)
+def test_a_file_is_there_when_its_transaction_is_committed_and_only_then(records):
+    name = "datastores/m/a"
     with records.transaction():
-        for _ in range(2):
-            with records.within("alice").transaction():
-                records.enlist(told)
-        assert told.calls == []
-    assert told.calls == [("settle", True), ("sweep", False)]
-    with pytest.raises(RuntimeError), records.transaction():
-        records.enlist(told)
-        raise RuntimeError
-    assert told.calls[2:] == [("sweep", False)]
-    with records.transaction():
-        pass
-    assert len(told.calls) == 3
+        records.write_file(name, b"first")
+        assert records.read_file(name) == b"first"
+    for change in (
+        lambda: records.write_file(name, b"second"),
+        lambda: records.delete_file(name),
+        lambda: records.write_file("datastores/m/b", b"new"),
+    ):
+        with pytest.raises(RuntimeError), records.transaction():
+            change()
+            raise RuntimeError
+        assert records.files("datastores/m") == [name] and records.read_file(name) == b"first"
+    records.write_file(name, b"second")
+    assert records.read_file(name) == b"second"
+    records.delete_file(name)
+    with pytest.raises(MemoryFormatError):
+        records.read_file(name)
+    if isinstance(records, SqliteRecords):
+        assert not [path for path in (records.folder / "datastores").rglob("*") if path.is_file()]
 
 
 def test_what_is_dumped_from_one_store_is_the_same_in_another(records, tmp_path):

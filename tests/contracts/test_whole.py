@@ -205,7 +205,7 @@ def test_a_memory_of_the_first_format_is_read_and_becomes_one_of_this_format(tmp
         notes = memory.namespace("alice").records.ledger("segments:model")
         (segment,) = (tmp_path / "new").rglob("*.safetensors")
     space = segment.parts[-4]
-    old = tmp_path / "old" / "datastores" / f"model-{space}" / segment.name
+    old = tmp_path / "old" / "datastores" / f"model-{space[:16]}" / segment.name
     old.parent.mkdir(parents=True)
     old.write_bytes(segment.read_bytes())
     with sqlite3.connect(tmp_path / "old" / "records.db") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 
 from extmem import Memory
 from extmem.errors import ExtmemError, InvalidInput
-from extmem.exchange.importing import import_from
-from extmem.exchange.lines import export
+from extmem.exchange.importing import Imported, import_from
+from extmem.exchange.lines import export, write
 
 
 def filled(memory: Memory) -> Memory:
@@ -61,7 +62,7 @@ def test_what_is_exported_is_imported_as_it_was(tmp_path):
     assert len(lines) == count + 2 == 4 * 65 + 2
     for place in (None, tmp_path / "other"):
         other = Memory(place)
-        assert import_from(other, tmp_path / "all.jsonl") == (count, 0, "lines")
+        assert import_from(other, tmp_path / "all.jsonl") == Imported(count, 0, "lines")
         assert everything(other) == everything(memory)
         assert other.records.ledger("import") == {} and other.verify() == []
         assert other.search("value 59")[0].key == "key 059"
@@ -87,6 +88,83 @@ def test_importing_twice_adds_nothing_and_what_is_there_is_superseded(tmp_path):
         import_from(other, tmp_path / "a.jsonl")
     assert dict(other.items()) == dict(memory.items())
     assert (other.record("k3").version, other.record("k4").version) == (2, 1)
+
+
+def test_importing_twice_adds_nothing_to_a_key_with_history_or_validity(tmp_path):
+    memory = Memory()
+    memory.store("ceo", "Ann", valid_from=1.0)
+    memory.store("ceo", "Bob", valid_from=2.0)
+    memory.keep_history()
+    for value in (1, 2):
+        memory.store("k", value)
+    export(memory, tmp_path / "a.jsonl")
+    for other in (memory, Memory(tmp_path / "m")):
+        for _ in range(2):
+            assert import_from(other, tmp_path / "a.jsonl").records == 2
+        assert [record.value for record in other.history("k")] == [1, 2]
+        assert [record.value for record in other.history("ceo")] == ["Ann", "Bob"]
+        assert (other.record("k").version, other.record("ceo").version) == (2, 2)
+
+
+@pytest.mark.parametrize("place", ["RAM", "disk"])
+def test_what_begins_and_ends_meanwhile_is_exported_once_and_what_has_expired_is_not(tmp_path, place):
+    memory, soon = Memory(None if place == "RAM" else tmp_path / "m"), time.time() + 1
+    for here in (memory, memory.namespace("alice")):
+        here.store("begins", 1, valid_from=soon)
+        here.store("ends", 1, valid_from=1.0, valid_to=soon)
+        here.store("expires", 1, ttl=0.01)
+        here.store("stays", 1)
+    time.sleep(0.1)
+    assert memory.records.find("expires") is not None, "nothing has settled"
+    count = export(memory, tmp_path / "a.jsonl", lambda done: time.sleep(done and max(0.0, soon + 0.1 - time.time())))
+    keys = [json.loads(line).get("key") for line in (tmp_path / "a.jsonl").read_text().splitlines()[1:]]
+    assert keys == ["begins", "ends", "stays"] * 2 and count == 6
+
+
+CHANGE = """
+import sys
+from extmem import Memory
+memory = Memory(sys.argv[1])
+memory.drop_namespace("b")
+memory.namespace("c").store("new", 1)
+memory.namespace("a").forget("k0299")
+memory.namespace("a").store("k0298", "x")
+"""
+
+
+def test_an_export_is_of_one_moment_whatever_others_do_meanwhile(tmp_path):
+    memory = Memory(tmp_path / "m")
+    for name in ("a", "b"):
+        memory.namespace(name).store_many((f"k{number:04}", number) for number in range(300))
+    begins = time.time() + 1
+    memory.namespace("b").store("begins", "later", valid_from=begins)
+
+    def others(done: int) -> None:
+        if done == 1:
+            subprocess.run([sys.executable, "-c", CHANGE, str(tmp_path / "m")], check=True)
+            time.sleep(max(0.0, begins + 0.2 - time.time()))
+
+    whole = io.BytesIO()
+    write(memory, whole)
+    assert export(memory, tmp_path / "a.jsonl", others) == 601
+    assert (tmp_path / "a.jsonl").read_bytes() == whole.getvalue()
+    assert export(memory, tmp_path / "a.jsonl") == 300
+    assert memory.store("k", "and it can be written again") == 1
+
+
+def test_only_its_owner_may_read_an_export(tmp_path):
+    memory, path, draft = filled(Memory()), tmp_path / "a.jsonl", tmp_path / "a.jsonl.partial"
+    modes, old = set(), os.umask(0)
+    try:
+        for file in (path, draft):
+            file.touch(0o666)
+        for _ in range(2):  # the second time there is no draft
+            export(memory, path, lambda _: modes.add(draft.stat().st_mode & 0o777))
+    finally:
+        os.umask(old)
+    assert {*modes, path.stat().st_mode & 0o777} == {0o600}
+    with pytest.raises(InvalidInput, match="is a folder"):
+        export(memory, tmp_path)
 
 
 @given(
@@ -182,6 +260,56 @@ def test_a_broken_line_is_named_and_after_mending_it_goes_on(tmp_path, monkeypat
         assert dict(other.items()) == dict(memory.items())
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"value": None}, "value"),
+        ({"version": 0}, "version"),
+        ({"version": "2"}, "version"),
+        ({"version": True}, "version"),
+        ({"version": 2**70}, "version"),
+        ({"created": float("nan")}, "created"),
+        ({"created": 10**400}, ""),
+        ({"updated": float("inf")}, "updated"),
+        ({"updated": "today"}, "updated"),
+        ({"expires": float("inf")}, "expires"),
+        ({"valid_from": [1]}, "valid_from"),
+        ({"valid_to": float("nan")}, "valid_to"),
+        ({"trust": None}, "left out, not null"),
+        ({"trust": 1.5}, "trust"),
+        ({"trust": "high"}, "trust"),
+        ({"metadata": ["a"]}, "metadata"),
+        ({"author": 7}, "author"),
+        ({"states": []}, "states is a list"),
+        ({"states": [1]}, "a state is an object"),
+        ({"states": [{"value": 1, "version": 2}, {"value": 2, "version": 2}]}, "versions of states ascend"),
+    ],
+)
+def test_a_line_that_no_memory_would_have_written_is_refused(tmp_path, said, why):
+    line = json.dumps({"key": "k", "value": 1, "version": 1, "created": 1.0, "updated": 1.0, **said})
+    (tmp_path / "a.jsonl").write_text(f'{{"extmem": "export", "format": 1}}\n{line}\n')
+    memory = Memory()
+    with pytest.raises(InvalidInput, match=f"line 2 is not a record of an export .*{why}") as error:
+        import_from(memory, tmp_path / "a.jsonl")
+    assert "\n" not in str(error.value) and len(memory) == 0
+
+
+def test_what_was_changed_in_the_future_is_taken_as_changed_now(tmp_path):
+    said = {"key": "k", "value": 1, "created": 9e9, "updated": 9e9}
+    for line in (said, {**said, "states": [{"value": 1, "updated": 9e9}]}):
+        (tmp_path / "a.jsonl").write_text(f'{{"extmem": "export", "format": 1}}\n{json.dumps(line)}\n')
+        memory = Memory()
+        assert import_from(memory, tmp_path / "a.jsonl").records == 1
+        assert memory.retrieve("k") == 1 and memory.record("k").updated <= time.time()
+
+
+@pytest.mark.parametrize("first", ["{", "[1]", '{"key": "k", "value": 1}'])
+def test_a_file_that_does_not_begin_as_an_export_is_not_taken_for_one(tmp_path, first):
+    (tmp_path / "a.jsonl").write_text(first)
+    with pytest.raises(InvalidInput, match="jsonl is not an export"):
+        import_from(Memory(), tmp_path / "a.jsonl", "lines")
+
+
 def test_a_newer_export_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"extmem": "export", "format": 2}\n')
     with pytest.raises(ExtmemError, match="format 2"):
@@ -213,7 +341,7 @@ def test_the_commands_export_and_import(tmp_path):
         said = subprocess.run([extmem, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
         if "--json" in words:
-            assert json.loads(said.stdout) == {"records": 260, "repeated": 0, "kind": "lines"}
+            assert json.loads(said.stdout) == {"records": 260, "repeated": 0, "kind": "lines", "skipped": 0}
     assert said.stdout == (tmp_path / "a.jsonl").read_text()
     assert everything(Memory(tmp_path / "other")) == everything(Memory(tmp_path / "m"))
     assert time.time() - begun < 60

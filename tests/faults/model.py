@@ -56,10 +56,10 @@ class Model:
     # The map
 
     def slot(self, space: str, key: str) -> Slot | None:
-        """What is kept of a key that has not expired."""
+        """What is kept of a key: values expire one by one, and the key with its newest one."""
         slot = self.spaces.get(space, {}).get(key)
-        expires = None if slot is None else slot.values[-1].expires
-        return None if slot is None or (expires is not None and expires <= self.now) else slot
+        left = [v for v in slot.values if v.expires is None or v.expires > self.now] if slot else []
+        return Slot(left, slot.kept) if slot and left and left[-1] is slot.values[-1] else None
 
     def at(self, space: str, key: str, moment: float | None = None) -> Value | None:
         """The value valid at a moment: the one that began last, unless it has ended."""
@@ -76,7 +76,7 @@ class Model:
         if expect is not None and expect != (here.version if here else 0):
             raise Conflict
         said = [(v.value, type(v.value), *v[4:]) for v in (here, new) if v]
-        if here and expect is None and slot and not slot.kept and said[0] == said[1]:
+        if here and expect is None and slot and slot.values[-1] is here and said[0] == said[1]:
             return here.version
         values = slot.values if slot else []
         if values:

@@ -11,6 +11,7 @@ from figures import Figures
 
 from extmem import Memory
 from extmem.errors import MemoryFormatError, StorageError
+from extmem.records.database import Database
 
 FRAME = 24 + 4096
 
@@ -60,6 +61,52 @@ def test_a_log_cut_off_anywhere_opens_with_all_that_was_acknowledged(tmp_path, r
                 figures.fail(f"torn at {place}: {len(found)} records")
     assert seen == {True, False}
     figures.close()
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_flipped_bit_in_a_young_memorys_log_is_never_taken_for_an_empty_memory(tmp_path, monkeypatch, tables):
+    if tables:  # as a kill right after the tables were made leaves it
+        monkeypatch.setattr(Database, "_checkpoint", lambda self, how, wait=0: False)
+    stored = {f"k{number}": f"value {number}" for number in range(3)}
+    with Memory(tmp_path / "live") as memory:
+        for key, value in stored.items():
+            memory.store(key, value)
+        killed = shutil.copytree(tmp_path / "live", tmp_path / "killed")
+    monkeypatch.undo()
+    (killed / "records.db-shm").unlink()
+    log = (killed / "records.db-wal").read_bytes()
+    assert opened(killed, log) == stored
+    frames = range(32, len(log), FRAME)
+    places = [*range(32), *(start + part for start in frames for part in (0, 3, 5, 9, 13, 17, 21, 30, 2000, 4100))]
+    figures = Figures(f"a young memory's log flipped, {'with' if tables else 'without'} its tables")
+    for place in places:
+        flipped = bytearray(log)
+        flipped[place] ^= 16
+        figures.rounds, figures.checked = figures.rounds + 1, figures.checked + len(stored)
+        try:
+            found = opened(killed, bytes(flipped))
+        except (MemoryFormatError, StorageError) as error:
+            assert "records.db" in str(error)
+            figures.outcomes["clear"] += 1
+            continue
+        if found == stored:
+            figures.outcomes["right"] += 1
+        else:
+            figures.fail(f"flipped at {place}: {found}")
+    figures.close()
+
+
+def test_a_database_that_is_missing_beside_its_log_is_no_new_memory(tmp_path):
+    with Memory(tmp_path / "live") as memory:
+        memory.store("a", "b")
+        killed = shutil.copytree(tmp_path / "live", tmp_path / "killed")
+    log = (killed / "records.db-wal").read_bytes()
+    for leave in (lambda path: path.unlink(), lambda path: path.write_bytes(b"")):
+        leave(killed / "records.db")
+        with pytest.raises(MemoryFormatError, match="missing or empty"):
+            Memory(killed)
+        assert (killed / "records.db-wal").read_bytes() == log
+        (killed / "records.db").write_bytes(b"")
 
 
 @pytest.mark.parametrize("recycled", [True, False])

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from figures import SEED, Figures, rounds
 
 from extmem import Memory
-from extmem.errors import ExtmemError, StorageError
+from extmem.errors import ExtmemError, InvalidInput, StorageError
 from postgres_server import HOMES, running_server
 
 THREADS = 6
@@ -206,3 +207,189 @@ def test_two_memories_in_one_database_know_nothing_of_each_other(postgres):
             one.store("k", "again")
             two.store("other", "not waiting")
         assert one.forget("k") and two.retrieve("k") == "of two"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://ann:s3cret#w0rd@127.0.0.1:1/db",
+        "postgresql://ann:12#s3cret@127.0.0.1:1/db",
+        "postgresql://ann:s3cret@w0rd@127.0.0.1:1/db",
+        "postgresql://ann:s3cret/w0rd@127.0.0.1:1/db",
+        "postgresql://ann:1/w0rd@127.0.0.1:1/db",
+        "postgresql://ann:s3cret?w0rd@127.0.0.1:1/db",
+        "postgresql://ann:s3cretw0rd%zz@127.0.0.1:1/db",
+        "postgresql://ann:s3cret%00w0rd@127.0.0.1:1/db",
+        "postgresql://ann:s3cret%20w0rd@127.0.0.1:1/db",
+        "postgresql://ann:s3cret w0rd@127.0.0.1:1/db",
+        "postgresql://ann@127.0.0.1:s3cretw0rd/db",
+        "postgresql://127.0.0.1:1/db?user=ann&password=s3cretw0rd",
+        "postgresql://127.0.0.1:1/db?user=ann&password=s3cretw0rd%0",
+        "postgresql://127.0.0.1:1/db?user=ann&passwort=s3cretw0rd",
+    ],
+)
+def test_no_part_of_a_password_is_shown_wherever_it_stands(address):
+    with pytest.raises(ExtmemError) as error:
+        Memory(address)
+    shown = f"{error.value} {error.value.subject} {error.value.__cause__}"
+    assert "\n" not in str(error.value) and not re.search("s3cret|w0rd|%zz|%0", shown), shown
+    assert "percent-encoded" in shown or "127.0.0.1:1/db does not answer" in shown
+
+
+def test_a_server_that_quotes_a_password_is_not_quoted(postgres):
+    port = re.search(r":(\d+)/", postgres.url)[1]
+    for password, written in (("postg", "postg"), ("no  where", "no%20%20where")):
+        address = f"postgresql://postgres:{written}@127.0.0.1:{port}/no%20%20where%20postg"
+        with pytest.raises(StorageError) as error:
+            Memory(address)
+        said = re.search(r"refused \((.*)\): create", str(error.value))[1]
+        assert "***" in said and " ".join(password.split()) not in said
+
+
+def test_a_refusal_is_told_from_silence(server):
+    port = re.search(r":(\d+)/", server.url)[1]
+    with pytest.raises(StorageError, match=r"refused \(.*nowhere.*createdb nowhere\), or check the user and password"):
+        Memory(f"postgresql://postgres@127.0.0.1:{port}/nowhere")
+    with pytest.raises(StorageError, match="refused"):
+        Memory(f"postgresql://nobody@127.0.0.1:{port}/postgres")
+    rules = server.folder / "data" / "pg_hba.conf"
+    rules.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+    server.stop()
+    server.start()
+    for user in ("postgres:s3cret", "postgres"):
+        with pytest.raises(StorageError, match=r"refused \(.*password.*check the user and password") as error:
+            Memory(f"postgresql://{user}@127.0.0.1:{port}/postgres")
+        assert "s3cret" not in str(error.value)
+    rules.write_text("local all all trust\n")
+    server.stop()
+    server.start()
+    with pytest.raises(StorageError, match="refused"):
+        Memory(server.url)
+    server.stop()
+    with pytest.raises(StorageError, match="does not answer"):
+        Memory(server.url)
+
+
+def test_readers_do_not_wait_for_writers_that_wait(postgres):
+    with Memory(f"{postgres.url}?extmem_schema=queue") as memory:
+        memory.store("k", "v")
+        with memory.transaction():
+            writers = [threading.Thread(target=memory.store, args=(f"w{n}", n)) for n in range(40)]
+            for writer in writers:
+                writer.start()
+            time.sleep(0.5)
+            began = time.monotonic()
+            with ThreadPoolExecutor(8) as readers:
+                assert list(readers.map(memory.retrieve, ["k"] * 8)) == ["v"] * 8
+            assert time.monotonic() - began < 2
+        for writer in writers:
+            writer.join()
+        assert len(memory) == 41
+
+
+def test_a_writer_that_waits_for_too_long_is_told_so(postgres, monkeypatch):
+    monkeypatch.setattr("extmem.records.server.PATIENCE", 0.2)
+    with Memory(f"{postgres.url}?extmem_schema=patience") as memory:
+        said = []
+
+        def write():
+            with pytest.raises(StorageError, match="another writer holds the memory for long: wait for it") as error:
+                memory.store("k", 1)
+            said.append(error.value)
+
+        with memory.transaction():
+            writer = threading.Thread(target=write)
+            writer.start()
+            writer.join()
+            with pytest.raises(InvalidInput, match="leave it first"):
+                memory.close()
+        assert len(said) == 1 and memory.store("k", 1) == 1
+
+
+FORK = """
+import os, sys
+from extmem import Memory
+from extmem.errors import InvalidInput
+
+def block(child):
+    with memory.transaction():
+        memory.store("a", 1)
+        if not inner:
+            return half(child)
+        with memory.transaction():
+            half(child)
+
+def half(child):
+    global number
+    number = os.fork()
+    if number:
+        assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 7
+        memory.store("b", 2)
+    elif child == "raises":
+        raise KeyError
+
+memory, inner, number = Memory(sys.argv[1]), sys.argv[3] == "inner", None
+memory.store("c", 0)
+try:
+    block(sys.argv[2])
+except (KeyError, InvalidInput) as error:
+    right = isinstance(error, KeyError) if sys.argv[2] == "raises" else "does not cross os.fork" in str(error)
+    there = dict(memory.items()) == {"c": 0}  # with a connection of its own
+    os._exit(7 if number == 0 and right and there else 8)
+memory.store("c", 3)
+print(dict(memory.items()))
+"""
+
+
+@pytest.mark.parametrize("child", ["raises", "leaves"])
+@pytest.mark.parametrize("where", ["outer", "inner"])
+def test_a_transaction_does_not_cross_a_fork(postgres, child, where):
+    address = f"{postgres.url}?extmem_schema=fork_{child}_{where}"
+    words = [sys.executable, "-c", FORK, address, child, where]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{'a': 1, 'b': 2, 'c': 3}\n", done.stderr
+
+
+def test_a_transaction_that_somebody_ended_is_not_acknowledged(postgres):
+    with Memory(f"{postgres.url}?extmem_schema=ended") as memory:
+        with pytest.raises(StorageError, match="ended by somebody else"), memory.transaction():
+            memory.store("lost", 1)
+            memory.records.server.run("ROLLBACK")
+        assert memory.retrieve("lost") is None and memory.store("after", 1) == 1
+
+
+def test_a_transaction_within_one_is_undone_alone(postgres):
+    with Memory(f"{postgres.url}?extmem_schema=inner") as memory:
+        with memory.transaction():
+            memory.store("a", "outer")
+            with pytest.raises(KeyError), memory.transaction():
+                memory.store("a", "inner")
+                memory.store("b", "inner")
+                with memory.transaction():
+                    memory.store("c", "innermost")
+                assert memory.search("innermost")[0].key == "c"
+                raise KeyError
+            assert dict(memory.items()) == {"a": "outer"} and memory.search("inner innermost") == []
+            with memory.transaction():
+                memory.store("d", "inner")
+                with pytest.raises(KeyError), memory.transaction():
+                    memory.forget("a")
+                    raise KeyError
+            with pytest.raises(StorageError), memory.transaction():
+                memory.records.server.run("SELECT 1 / 0")
+            memory.store("e", "outer")
+        assert dict(memory.items()) == {"a": "outer", "d": "inner", "e": "outer"}
+        with pytest.raises(StorageError, match="an error before has ended this transaction"), memory.transaction():
+            with pytest.raises(StorageError):
+                memory.records.server.run("SELECT 1 / 0")
+            memory.store("f", "no")
+        assert memory.verify() == [] and "f" not in memory
+
+
+def test_what_is_read_stays_of_one_moment_though_something_is_written_inside(postgres):
+    with Memory(f"{postgres.url}?extmem_schema=moment") as memory:
+        with memory.records.reading():
+            assert len(memory.records) == 0
+            memory.store("k", 1)
+            assert len(memory.records) == 0
+        assert len(memory.records) == 1

@@ -34,7 +34,8 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, memorize, measure, write, cite and forget, on Python's own manual. About two minutes."""
+    """Show the main path in order, on Python's own manual. Trains, memorizes, writes, cites, forgets and measures,
+    in about two minutes."""
     from extmem.lm.model import LanguageModel
 
     if not Path(page_to).absolute().parent.is_dir():

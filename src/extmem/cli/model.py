@@ -73,18 +73,19 @@ def memorize(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files or folders to remember.")],
     memory: MemoryOption = DEFAULT,
     fit: Annotated[str | None, typer.Option(help="A held-out text to fit λ and β on.")] = None,
-    namespace: NamespaceOption = "",
+    namespace: NamespaceOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Remember documents: a record each, and a datastore entry per token. No training."""
+    """Remember documents, without training. A record each, and a datastore entry per token."""
     from extmem.lm.model import LanguageModel
 
-    loaded, store = LanguageModel.load(model, device), opened(memory, namespace, create=True)
-    with output.Bar("memorizing", as_json) as bar:
-        added = loaded.memorize(store, files, lambda done, key: bar.update(done, None, f"{done:,} entries  {key}"))
-    if fit is not None:
-        loaded.fit(store, fit)
+    loaded = LanguageModel.load(model, device)
+    with opened(memory, namespace, create=True) as store:
+        with output.Bar("memorizing", as_json) as bar:
+            added = loaded.memorize(store, files, lambda done, key: bar.update(done, None, f"{done:,} entries  {key}"))
+        if fit is not None:
+            loaded.fit(store, fit)
     if as_json:
         output.as_json({"documents": added.documents, "entries": added.entries, "memory": memory})
     else:
@@ -95,14 +96,15 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder.")],
     file: Annotated[str, typer.Argument(help="A text that neither model nor memory has seen.")],
     memory: MemoryOption = DEFAULT,
-    namespace: NamespaceOption = "",
+    namespace: NamespaceOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Perplexity of FILE: model alone, with cache, with datastore, with both."""
+    """Measure the perplexity of FILE. By the model alone, with cache, with datastore, with both."""
     from extmem.lm.model import LanguageModel
 
-    result = LanguageModel.load(model, device).evaluate(file, opened(memory, namespace))
+    with opened(memory, namespace, optional=True) as store:
+        result = LanguageModel.load(model, device).evaluate(file, store)
     if as_json:
         output.as_json(result.to_json())
         return
@@ -115,7 +117,7 @@ def generate(
     model: Annotated[str, typer.Argument(help="A model's folder.")],
     prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
     memory: MemoryOption = DEFAULT,
-    namespace: NamespaceOption = "",
+    namespace: NamespaceOption = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Words at most.")] = 60,
     min_tokens: Annotated[int, typer.Option(min=0, help="A text that ends before goes on to another paragraph.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest word.")] = 0.0,
@@ -128,14 +130,14 @@ def generate(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Write on from PROMPT; words that came from the memory are coloured, their sources listed."""
+    """Write on from PROMPT. Words that came from the memory are coloured, their sources listed."""
     from extmem.lm.model import LanguageModel
 
-    loaded = LanguageModel.load(model, device)
-    text = loaded.generate(
-        prompt, opened(memory, namespace), allow_unknown=allow_unknown, max_tokens=max_tokens, min_tokens=min_tokens,
-        temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
-    )  # fmt: skip
+    with opened(memory, namespace, optional=True) as store:
+        text = LanguageModel.load(model, device).generate(
+            prompt, store, allow_unknown=allow_unknown, max_tokens=max_tokens, min_tokens=min_tokens,
+            temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
+        )  # fmt: skip
     if as_json:
         output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})
         return

@@ -2,11 +2,13 @@
 
 Knows: rich, plain values. Does not know: memories, models.
 Figures and text go to stdout, progress and errors to stderr; `--json` prints one object instead.
+A terminal is never sent control characters that came from a memory: they are shown escaped.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,40 +25,63 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 
-def failure(message: str) -> int:
-    """One line on stderr; returns exit status 2."""
-    err.print(f"[red]error:[/red] {escape(' '.join(message.split()))}", soft_wrap=True)
-    return 2
+CONTROLS = [*range(9), *range(11, 32), *range(127, 160)]  # C0, DEL and C1, but \t and \n
+ESCAPED = {code: f"\\x{code:02x}" for code in CONTROLS}
+JSON_ESCAPED = {code: f"\\u{code:04x}" for code in CONTROLS}  # those that json leaves as they are
+
+
+def failure(message: str, kind: str, machine: bool = False) -> None:
+    """One line on stderr; for a machine one JSON object on stdout."""
+    message = " ".join(message.split())
+    if machine:
+        as_json({"error": message, "kind": kind})
+    else:
+        err.print(f"[red]error:[/red] {escape(message.translate(ESCAPED))}", soft_wrap=True)
 
 
 def note(message: str) -> None:
     """A line for people, on stderr."""
-    err.print(f"[dim]{escape(message)}[/dim]", soft_wrap=True)
+    err.print(f"[dim]{escape(message.translate(ESCAPED))}[/dim]", soft_wrap=True)
 
 
 def say(message: str = "") -> None:
     """A line of the answer; rich markup is drawn."""
-    out.print(message)
+    out.print(message.translate(ESCAPED) if out.is_terminal else message)
 
 
 def raw(text: str) -> None:
     """Exactly this text and a line end: rich would turn :smile: into a picture and tabs into spaces."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{text.translate(ESCAPED) if sys.stdout.isatty() else text}\n")
 
 
 def as_json(value: Any) -> None:
     """One JSON object on stdout; bytes become {"bytes": hex}."""
-    raw(json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()}))
+    text = json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()})
+    sys.stdout.write(f"{text.translate(JSON_ESCAPED)}\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; the first column is text, the others are figures."""
-    grid = Table(title=title, title_justify="left", title_style="bold")
+    """A table; the first column is text, the others are figures. Without names of columns it has no head."""
+    grid = Table(title=_cell(title), title_justify="left", title_style="bold", show_header=any(columns))
     for index, column in enumerate(columns):
         grid.add_column(column, justify="right" if index else "left")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(_cell, row))
     out.print(grid)
+
+
+def counted(number: int, thing: str) -> str:
+    """As "1 record", "2,001 records"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def nowhere() -> None:
+    """Has what is still to be written go nowhere: stdout cannot take it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cell(text: str) -> str:
+    return escape(text.translate(ESCAPED))
 
 
 class Bar:

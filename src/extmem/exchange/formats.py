@@ -1,7 +1,8 @@
 """What people have: the formats of other tools, read as records, one after another.
 
 Knows: files and their formats. Does not know: memories. Every reader streams (namespace, states), so a
-file may be larger than the machine's memory; each says how it maps.
+file may be larger than the machine's memory; each says how it maps. What a reader stumbles over in a
+malformed file, `importing.py` names.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ import ijson
 from extmem.errors import InvalidInput, storage_error
 from extmem.exchange.lines import States, check_header, read
 from extmem.records.base import Record
+from extmem.records.timeline import checked
+from extmem.records.values import check_key
 from extmem.text.documents import read_documents
 
-Found = Iterator[tuple[str, States]]
+Found = Iterator[tuple[str, States]]  # no states: something that was skipped
 KEYS, VALUES = ("key", "id", "name", "uuid"), ("value", "text", "content", "memory", "document")
+CELL = 1 << 27  # characters of one cell of a table
 
 
 def lines(path: Path) -> Found:
     """An export of extmem (`lines.py`)."""
-    for number, line in _json_texts(path):
-        if number == 1:
+    for count, (number, line) in enumerate(_json_texts(path)):
+        if count == 0:
             check_header(line, str(path))
         else:
             yield read(line, f"{path}, line {number}")
@@ -59,7 +63,7 @@ def mcp(path: Path) -> Found:
                 ends = {"from": fields["from"], "relation": fields["relationType"], "to": fields["to"]}
                 yield "", [_record(" ".join(ends.values()), ends, {"kind": "relation"})]
         except (KeyError, TypeError) as error:
-            raise InvalidInput(f"{what} is no entity or relation ({error!r}): mend or delete it.", what) from error
+            raise InvalidInput(f"{what} is not an entity or relation ({error!r}): mend or delete it.", what) from error
 
 
 def mem0(path: Path) -> Found:
@@ -74,30 +78,28 @@ def mem0(path: Path) -> Found:
 
 
 def langgraph(path: Path) -> Found:
-    """A dump of a LangGraph store: items with namespace (a list), key and value, as a list or JSON lines."""
+    """A dump of a LangGraph store: items with namespace (a list; text is one part), key, value; a list or lines."""
     items = (_object(line, f"{path}, line {n}") for n, line in _json_texts(path))
     for fields in _json_items(path, "items") if _first(path) in ("[", "") else items:
-        space = "/".join(_name(str(part)) for part in _field(fields, "namespace", path))
+        parts = _field(fields, "namespace", path)
+        space = "/".join(_name(str(part)) for part in ([parts] if isinstance(parts, str) else parts))
         key, value = str(_field(fields, "key", path)), _field(fields, "value", path)
         yield space, [_record(key, value, None, fields.get("created_at"), fields.get("updated_at"))]
 
 
 def chatgpt(path: Path) -> Found:
     """conversations.json of a ChatGPT export: a record a message, in order, every branch of it, under
-    "conversation/number"; role and title are metadata."""
+    "conversation/number"; role and title are metadata. Parts that are not text (code, images) are skipped."""
     for talk in _json_items(path, "conversations"):
-        nodes, name = (
-            _field(talk, "mapping", path),
-            str(talk.get("conversation_id") or talk.get("id") or talk.get("title")),
-        )
-        waiting = [key for key, node in nodes.items() if not node.get("parent")][::-1]
+        nodes = _field(talk, "mapping", path)
+        name = str(talk.get("conversation_id") or talk.get("id") or talk.get("title"))
         count = 0
-        while waiting:
-            node = nodes[waiting.pop()]
-            waiting += [child for child in (node.get("children") or [])[::-1] if child in nodes]
+        for node in _in_order(nodes):
             message = node.get("message") or {}
-            parts = (message.get("content") or {}).get("parts") or []
-            text = "\n".join(part for part in parts if isinstance(part, str)).strip()
+            content = message.get("content") or {}
+            parts = content["parts"] if "parts" in content else [None] * bool(content)
+            yield from [("", [])] * sum(not isinstance(part, str) for part in parts or [])
+            text = "\n".join(part for part in parts or [] if isinstance(part, str)).strip()
             if text:
                 count += 1
                 metadata = {"title": talk.get("title"), "role": (message.get("author") or {}).get("role")}
@@ -105,27 +107,45 @@ def chatgpt(path: Path) -> Found:
                 yield "", [_record(f"{name}/{count:05}", text, metadata, begun)]
 
 
+def _in_order(nodes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a conversation, each once: those without a parent and what is below them, first."""
+    roots = [name for name, node in nodes.items() if node.get("parent") not in nodes]
+    waiting, seen = [*reversed(nodes), *reversed(roots)], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in nodes and name not in seen:
+            seen.add(name)
+            yield nodes[name]
+            waiting += (nodes[name].get("children") or [])[::-1]
+
+
 def table(path: Path) -> Found:
     """CSV with a header: the key in the column "key" or "id", else the first; the value in "value" or
     "text", else the second; other columns are metadata."""
+    csv.field_size_limit(max(csv.field_size_limit(), CELL))
     with _opened(path) as opened:
         file = io.TextIOWrapper(opened, "utf-8-sig", newline="")
         sample = file.read(8192)
         file.seek(0)
         try:
-            dialect: Any = csv.Sniffer().sniff(sample, ",;\t|")
+            between = csv.Sniffer().sniff(sample, ",;\t|").delimiter
         except csv.Error:
-            dialect = csv.excel
-        rows = csv.DictReader(file, dialect=dialect, strict=True)
+            between = ","
+        rows = csv.DictReader(file, delimiter=between, strict=True)
         try:
             names = list(rows.fieldnames or [])
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise InvalidInput(f"{path} names two columns {twice[0]!r}: give each a name of its own.", path)
             for row in rows:
                 what = f"{path}, line {rows.line_num}"
                 if None in row or None in row.values():
                     raise InvalidInput(f"{what} has not {len(names)} columns as the header has: mend it.", what)
-                yield "", [_record(*_split(dict(row), "", names))]
+                key, value, metadata = _split(dict(row), "", names)
+                if not key:
+                    raise InvalidInput(f"{what} has an empty key: give it one, or delete the line.", what)
+                yield "", [_record(key, value, metadata)]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InvalidInput(f"{path}, line {rows.line_num} is no CSV ({error}): mend it.", path) from error
+            raise InvalidInput(f"{path}, line {rows.line_num} is not CSV ({error}): mend it.", path) from error
 
 
 def folder(path: Path) -> Found:
@@ -147,8 +167,6 @@ READERS: dict[str, Callable[[Path], Found]] = {
 
 def detect(path: Path) -> str:
     """Which reader a file is for, by what is in it. Raises InvalidInput where that cannot be told."""
-    if not path.exists():
-        raise InvalidInput(f"{path} does not exist: check the path.", path)
     suffix = path.name.removesuffix(".gz").rpartition(".")[2]
     if path.is_dir() or suffix in ("txt", "md", "rst"):
         return "text"
@@ -163,7 +181,7 @@ def detect(path: Path) -> str:
         line = head.partition("\n")[0]
         try:
             fields = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "mem0" if re.match(r'\s*\{\s*"results"\s*:', head) else _cannot_tell(path)
     else:
         return _cannot_tell(path)
@@ -192,7 +210,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text ({error.reason}): convert it to UTF-8.", path) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InvalidInput(f"{path} is no whole gzip file ({error}): compress it again.", path) from error
+        raise InvalidInput(f"{path} is not a whole gzip file ({error}): compress it again.", path) from error
     except OSError as error:
         raise storage_error(error, path) from error
 
@@ -212,15 +230,15 @@ def _json_items(path: Path, under: str) -> Iterator[dict[str, Any]]:
         with _opened(path) as file:
             for number, item in enumerate(ijson.items(file, start, use_float=True), start=1):
                 if not isinstance(item, dict):
-                    raise InvalidInput(f"{path}, item {number} is no object: mend or delete it.", path)
+                    raise InvalidInput(f"{path}, item {number} is not an object: mend or delete it.", path)
                 yield item
     except (ijson.JSONError, ijson.IncompleteJSONError) as error:
         said = " ".join(str(error).split())[:120]
-        raise InvalidInput(f"{path} is no whole JSON ({said}): mend it or export it again.", path) from error
+        raise InvalidInput(f"{path} is not whole JSON ({said}): mend it or export it again.", path) from error
 
 
 def _first(path: Path) -> str:
-    """The first character that is no space."""
+    """The first character that is not a space."""
     with _opened(path) as file:
         return file.read(4096).strip()[:1].decode("utf-8", "replace")
 
@@ -229,9 +247,9 @@ def _object(line: str, what: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{what} is no JSON ({error}): mend or delete it.", what) from error
+        raise InvalidInput(f"{what} is not JSON ({error}): mend or delete it.", what) from error
     if not isinstance(fields, dict):
-        raise InvalidInput(f'{what} is no JSON object: write {{"key": …, "value": …}}.', what)
+        raise InvalidInput(f'{what} is not a JSON object: write {{"key": …, "value": …}}.', what)
     return fields
 
 
@@ -259,7 +277,8 @@ def _record(key: str, value: Any, metadata: Any = None, created: Any = None, upd
     begun = _moment(created)
     changed = _moment(updated)
     changed = begun if changed is None else changed
-    return Record(key, value, metadata=metadata or None, created=begun or changed or 0.0, updated=changed or 0.0)
+    created, updated = begun or changed or 0.0, changed or 0.0
+    return checked(Record(check_key(key), value, created=created, updated=updated, metadata=metadata or None))
 
 
 def _moment(said: Any) -> float | None:
@@ -274,4 +293,4 @@ def _moment(said: Any) -> float | None:
 
 def _name(part: str) -> str:
     """A part of a namespace's name: '/' stands between parts only."""
-    return part.replace("%", "%25").replace("/", "%2F") if "/" in part else part
+    return part.replace("%", "%25").replace("/", "%2F")

@@ -1,6 +1,6 @@
 """A memory as JSON lines: a header, then a record a line, with everything that is known of it.
 
-Knows: records and JSON. Does not know: other tools' formats (`importers.py`).
+Knows: records and JSON. Does not know: other tools' formats (`formats.py`).
 
     {"extmem": "export", "format": 1}
     {"namespace": "alice", "key": "job", "value": "cook", "version": 2, "created": 1.7e9, …, "states": [{…}, …]}
@@ -15,98 +15,136 @@ import base64
 import heapq
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from extmem.errors import InvalidInput, storage_error
+from extmem.errors import InvalidInput, StorageError, storage_error
 from extmem.memory import Memory
-from extmem.records.base import Record
+from extmem.records.base import Record, Records, relative
+from extmem.records.timeline import checked, valid_at
 from extmem.records.values import valid_text
 
 FORMAT = 1
 HEADER = {"extmem": "export", "format": FORMAT}
 SAID = ("version", "created", "updated", "metadata", "author", "trust", "expires", "valid_from", "valid_to")
-TIMES = ("created", "updated", "expires", "valid_from", "valid_to")
 
 States = list[Record]
 
 
 def export(memory: Memory, path: str | Path, progress: Callable[[int], None] = lambda records: None) -> int:
-    """Writes this namespace and all below to a file, in the order of their keys; how many records.
+    """Writes this namespace and all below, as of one moment, to a file that only its owner may read, in the
+    order of their keys; how many records. What has expired is left out.
 
     Interrupted, the same call goes on behind the last whole line (in PATH.partial), if the memory would
-    still write that line so; records before it are not looked at again. Raises StorageError.
+    still write that line so; records before it are not looked at again. Raises InvalidInput, StorageError.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder: give the path of a file.", path)
     draft = path.with_name(path.name + ".partial")
     try:
-        with open(draft, "a+b") as file:
-            done, last = _written(file, memory)
-            for line in _lines(memory, last, header=not done):
-                file.write(line)
-                done += 1
-                progress(done - 1)
+        with open(draft, "a+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            os.fchmod(file.fileno(), 0o600)  # it may have been there
+            with _moment(memory) as now:
+                done, last = _written(file, memory.records, now)
+                for line in _lines(memory.records, now, last):
+                    file.write(line)
+                    done += 1
+                    progress(done - 1)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
     except OSError as error:
-        raise storage_error(error, path) from error
+        raise error if isinstance(error, StorageError) else storage_error(error, path) from error
     return done - 1
 
 
 def write(memory: Memory, file: IO[bytes]) -> int:
     """As `export`, to an open file; how many records."""
-    return sum(1 for line in _lines(memory, None, header=True) if file.write(line)) - 1
+    with _moment(memory) as now:
+        return sum(1 for line in _lines(memory.records, now) if file.write(line)) - 1
 
 
 def read(line: str | bytes, what: str) -> tuple[str, States]:
     """The namespace and the states of a line; `what` names it in an error. Raises InvalidInput."""
     try:
         fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("it is not an object")
         key, space = fields["key"], fields.get("namespace", "")
         if not (isinstance(key, str) and isinstance(space, str)):
             raise ValueError("a key and a namespace are text")
-        return valid_text(space), [_record(key, state) for state in fields.get("states", [fields])]
-    except InvalidInput:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{what} is no record of an export ({error!r}): mend or delete it.", what) from error
+        said = fields.get("states", [fields])
+        if not said or not isinstance(said, list):
+            raise ValueError("states is a list of at least one value")
+        states = [_record(key, state) for state in said]
+        if any(one.version >= other.version for one, other in pairwise(states)):
+            raise ValueError("the versions of states ascend")
+        return valid_text(space), states
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        cause = f"it has no {error}" if isinstance(error, KeyError) else str(error)[:200].rstrip(".")
+        raise InvalidInput(f"{what} is not a record of an export ({cause}): mend or delete it.", what) from error
 
 
 def check_header(line: str | bytes, what: str) -> None:
-    """Raises InvalidInput where a file is of another format."""
-    found = json.loads(line).get("format")
+    """Raises InvalidInput where a file is not an export, or of another format."""
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or "extmem" not in header:
+        raise InvalidInput(f"{what} is not an export, which begins with {json.dumps(HEADER)}: check the path.", what)
+    found = header.get("format")
     if found != FORMAT:
         raise InvalidInput(f"{what} is an export of format {found}, this extmem reads {FORMAT}: update extmem.", what)
 
 
-def _lines(memory: Memory, last: tuple[str, str] | None, header: bool) -> Iterator[bytes]:
-    """The lines behind the (namespace, key) written last."""
-    if header:
+@contextmanager
+def _moment(memory: Memory) -> Iterator[float]:
+    """What is read inside is of one moment, which is given; what had come due by then is done."""
+    with suppress(StorageError):  # a read-only disk
+        memory.namespaces()
+    with memory.records.reading():
+        yield time.time()
+
+
+def _lines(top: Records, now: float, last: tuple[str, str] | None = None) -> Iterator[bytes]:
+    """The lines behind the (namespace, key) written last, or all; inside `_moment`, and writes nothing."""
+    if last is None:
         yield _json(HEADER)
-    for space in ["", *memory.namespaces()]:
+    for space in ["", *(relative(top.namespace, name) for name in top.namespaces())]:
         if last is not None and space < last[0]:
             continue
         after = last[1] if last is not None and space == last[0] else None
-        here = memory.at(space) if space else memory
-        waiting = sorted(key for key in here.records.waiting() if after is None or key > after)
+        here = _at(top, space)
+        waiting = sorted(key for key in here.waiting() if after is None or key > after)
         for key in heapq.merge(here.keys(after=after), waiting):
-            if line := _line(here, space, key):
+            if line := _line(here, space, key, now):
                 yield line
 
 
-def _line(here: Memory, space: str, key: str) -> bytes | None:
-    """The line of a key, if it is there."""
-    states = here.history(key)
-    if not states:
+def _at(top: Records, space: str) -> Records:
+    """The records of a namespace below; of this one for ''."""
+    return reduce(lambda records, name: records.within(name), space.split("/") if space else (), top)
+
+
+def _line(here: Records, space: str, key: str, now: float) -> bytes | None:
+    """The line of a key, if it is there and has not expired."""
+    row = here.find(key)
+    if row is None:
         return None
-    row = here.records.find(key)
-    newest = states[-1] if row is None or row.value is None else row
+    kept = here.states(key)
+    newest = (valid_at(kept, now) or kept[-1]) if kept else row
+    expires = (kept or [row])[-1].expires
+    if newest.value is None or (expires is not None and expires <= now):
+        return None
     said = {"namespace": space} if space else {}
-    kept = [_said(state) for state in states] if here.records.states(key) else []
-    return _json({**said, "key": key, **_said(newest), **({"states": kept} if kept else {})})
+    return _json({**said, "key": key, **_said(newest), **({"states": list(map(_said, kept))} if kept else {})})
 
 
 def _said(record: Record) -> dict[str, Any]:
@@ -118,16 +156,17 @@ def _said(record: Record) -> dict[str, Any]:
     return {"value": record.value, **said}
 
 
-def _record(key: str, said: dict[str, Any]) -> Record:
+def _record(key: str, said: object) -> Record:
+    if not isinstance(said, dict):
+        raise ValueError("a state is an object")
     given = {name: said[name] for name in SAID if name in said}
-    for name in TIMES:
-        if name in given and not isinstance(given[name], int | float):
-            raise ValueError(f"{name} is no number of seconds")
+    if None in given.values():
+        raise ValueError("what is not known is left out, not null")
     value = base64.b64decode(said["bytes"], validate=True) if "bytes" in said else said["value"]
-    return Record(valid_text(key), value, **given)._replace(due=given.get("expires"))
+    return checked(Record(valid_text(key), value, **given))
 
 
-def _written(file: IO[bytes], memory: Memory) -> tuple[int, tuple[str, str] | None]:
+def _written(file: IO[bytes], top: Records, now: float) -> tuple[int, tuple[str, str] | None]:
     """How many whole lines of this memory a file has, which was the last record; what follows is cut off."""
     file.seek(0)
     lines, end, line = 0, 0, b""
@@ -136,7 +175,7 @@ def _written(file: IO[bytes], memory: Memory) -> tuple[int, tuple[str, str] | No
             lines, end, line = lines + 1, end + len(found), found
     with suppress(InvalidInput):  # no line of ours
         space, (state, *_) = read(line, file.name)
-        if line == _line(memory.at(space) if space else memory, space, state.key):
+        if line == _line(_at(top, space), space, state.key, now):
             file.truncate(end)
             return lines, (space, state.key)
     file.truncate(0)  # of another memory, or of one that has changed there

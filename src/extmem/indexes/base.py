@@ -8,8 +8,7 @@ from extmem.records.base import Record
 
 
 class Index(ABC):
-    """Something derived from records; it changes inside their transaction, so both or neither do.
-    One that needs `settle` and `sweep` enlists itself with the records."""
+    """Something derived from records; it changes inside their transaction, so both or neither do."""
 
     @abstractmethod
     def discard(self, record: Record) -> None:
@@ -18,14 +17,6 @@ class Index(ABC):
     @abstractmethod
     def clear(self) -> None:
         """Drops everything."""
-
-    @abstractmethod
-    def settle(self) -> None:
-        """Called before the transaction is committed."""
-
-    @abstractmethod
-    def sweep(self) -> None:
-        """Deletes files that nothing names any more; called after the transaction has ended."""
 
     @abstractmethod
     def verify(self) -> list[str]:

@@ -54,8 +54,9 @@ class Entries:
 class Datastore(Index):
     """The entries of one model over the records of one namespace."""
 
-    def __init__(self, records: Records, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> None:
-        self.records, self.fingerprint, self.dim, self.cells = records, fingerprint, dim, cells
+    def __init__(self, records: Records, fingerprint: str, dim: int) -> None:
+        self.records, self.fingerprint, self.dim = records, fingerprint, dim
+        self.cells: NDArray[np.float32] | None = None
         self._kind = f"segments:{fingerprint}"
         self._folder = f"datastores/{fingerprint}"
         self._segments: dict[str, Arrays] = {}
@@ -128,12 +129,11 @@ class Datastore(Index):
         added = [self._checked(part) for part in entries if len(part.tokens)]
         if not added:
             return
-        self.records.enlist(self)
         ledger = self.records.ledger(self._kind)
         last = next(reversed(ledger), None)
         if last is not None and ledger[last]["entries"] < SEGMENT_MINIMUM:
             added.insert(0, self._read(last, ledger[last]))
-            self.records.ledger_remove(self._kind, last)
+            self._strike_out(last)
         self.records.ledger_put("datastore", self.fingerprint, {"dim": self.dim, "format": FORMAT})
         self._write(_joined(added))
 
@@ -145,18 +145,18 @@ class Datastore(Index):
         hit = [name for name, arrays in loaded.items() if (arrays["records"] == record.id).any()]
         if not hit:
             return
-        self.records.enlist(self)
         fit = self.records.ledger("fit").get(self.fingerprint)
         if fit is not None and record.id <= fit["through"]:
             self.records.ledger_remove("fit", self.fingerprint)
         # Segments keep their order in the ledger, so all from the first one hit are entered anew.
         for name in list(ledger)[list(ledger).index(hit[0]) :]:
-            self.records.ledger_remove(self._kind, name)
             if name in hit:
+                self._strike_out(name)
                 kept = loaded[name]["records"] != record.id
                 if kept.any():
                     self._write({part: array[kept] for part, array in loaded[name].items()})
             else:
+                self.records.ledger_remove(self._kind, name)
                 self.records.ledger_put(self._kind, name, ledger[name])
         if not self.records.ledger(self._kind):
             self.records.ledger_remove("datastore", self.fingerprint)
@@ -168,29 +168,14 @@ class Datastore(Index):
             try:
                 self._read(name, note)
             except MemoryFormatError:
-                self.records.enlist(self)
-                self.records.ledger_remove(self._kind, name)
+                self._strike_out(name)
 
     def clear(self) -> None:
         """Drops every entry; call it inside the records' transaction."""
-        self.records.enlist(self)
         for name in self.records.ledger(self._kind):
-            self.records.ledger_remove(self._kind, name)
+            self._strike_out(name)
         for kind in ("fit", "datastore"):
             self.records.ledger_remove(kind, self.fingerprint)
-
-    def settle(self) -> None:
-        """Nothing: the ledger changed with the records."""
-
-    def sweep(self) -> None:
-        """Deletes the files that the ledger does not name: those of a change, and those that a process
-        killed before its sweep left. Writers make files only while they hold the records' write lock,
-        and so does this."""
-        if self.records.in_transaction or not self._strays():
-            return
-        with self.records.transaction():
-            for name in self._strays():
-                self.records.delete_file(name)
 
     def verify(self) -> list[str]:
         """What is wrong: a segment missing or damaged, entries of a record that is not there."""
@@ -217,9 +202,9 @@ class Datastore(Index):
             "search": "exact" if self._exact() else f"inverted file, {PROBES} of {cells} cells",
         }
 
-    def _strays(self) -> list[str]:
-        named = {f"{self._folder}/{name}" for name in self.records.ledger(self._kind)}
-        return [name for name in self.records.files(self._folder) if name not in named]
+    def _strike_out(self, name: str) -> None:
+        self.records.ledger_remove(self._kind, name)
+        self.records.delete_file(f"{self._folder}/{name}")
 
     def _nothing(self) -> Arrays:
         return {

@@ -16,6 +16,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from extmem.errors import InvalidInput
+
 SHINGLE = 3
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
@@ -36,7 +38,10 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def near_duplicates(texts: Iterable[tuple[str, str]], threshold: float) -> Iterator[Pair]:
-    """All pairs of (key, text) that are at least `threshold` alike, the key that came first first."""
+    """All pairs of (key, text) that are at least `threshold` alike, the key that came first first. Raises
+    InvalidInput for a threshold that is not above 0 and at most 1."""
+    if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+        raise InvalidInput(f"threshold is {threshold!r}: give a number above 0, at most 1.", threshold)
     sets = [(key, found) for key, text in texts if (found := shingles(text))]
     count = Counter(shingle for _, found in sets for shingle in found)
     holders: defaultdict[str, list[int]] = defaultdict(list)

@@ -16,6 +16,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from typing import cast
 
 import apsw
 
@@ -25,6 +26,7 @@ from extmem.records.sqlite import SqliteRecords
 
 FORMAT = 1  # of the words: an index of another one is derived anew
 BATCH = 1_000  # records taken in by one transaction
+WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
 _HAN = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 _WORD = re.compile(r"\w+")
@@ -35,17 +37,19 @@ class KeywordIndex(Index):
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self._file = records if isinstance(records, SqliteRecords) else None
+        writable = isinstance(records, SqliteRecords) and not records.database.frozen
+        self._file = cast(SqliteRecords, records) if writable else None
         self._ram = None if self._file is not None else apsw.Connection(":memory:")
         self._table = "words_" + short_name(records.namespace)
         self._seen: object = None
+        self._open: set[int] = set()  # ids taken into RAM inside a transaction, which may be given again
         self._looked = (0, 0)  # when that much was taken in, there was nothing more up to this id
         self._lock = threading.RLock()  # threads share the index in RAM
 
     def search(self, query: str, k: int) -> list[tuple[Record, float]]:
-        """(record, score), the best first, at most k; every word of the query counts, none must be
-        there. The score is BM25's, higher is better; equal scores stand in order of storing."""
-        words = dict.fromkeys(_WORD.findall(_spaced(query)))
+        """(record, score), the best first, at most k; each of the query's first WORDS different words counts,
+        none must be there. The score is BM25's, higher is better; equal scores stand in order of storing."""
+        words = list(dict.fromkeys(_WORD.findall(_spaced(query))))[:WORDS]
         wanted = " OR ".join(f'"{word}"' for word in words)
         while words:
             if self._file is not None:
@@ -71,12 +75,6 @@ class KeywordIndex(Index):
             self._run(f"DROP TABLE IF EXISTS {self._table}")
             self.records.ledger_remove("keyword", self._table)
             self._seen, self._looked = None, (0, 0)
-
-    def settle(self) -> None:
-        """Nothing: what is deleted is overwritten at once."""
-
-    def sweep(self) -> None:
-        """Nothing: the index has no files."""
 
     def verify(self) -> list[str]:
         """Compares the words of every record that was taken in with the words that are held."""
@@ -143,7 +141,7 @@ class KeywordIndex(Index):
     def _is_far(self) -> bool:
         """Whether others stored so much since that looking through it again would take long."""
         through, last = self._looked
-        return through > 0 and last - through > FAR and self._file is not None and not self._file.database.frozen
+        return through > 0 and last - through > FAR
 
     def _compare(self) -> None:
         """Makes the index in RAM hold exactly the records that are there now."""
@@ -152,14 +150,15 @@ class KeywordIndex(Index):
             return
         there = self.records.ids()
         held = {number for (number,) in self._run(f"SELECT rowid FROM {self._table}")} if self._is_there() else set()
-        for number in held - there:
+        for number in (held - there) | (held & self._open):
             self._run(f"DELETE FROM {self._table} WHERE rowid = ?", (number,))
+        held -= self._open
         new = sorted(there - held)
         if len(new) > BATCH:
             self._insert(record for record in self.records.iterate() if record.id not in held)
         else:
             self._insert(record for record in map(self.records.by_id, new) if record is not None)
-        self._seen = seen
+        self._seen, self._open = seen, set(new) if self.records.in_transaction else set()
 
     def _insert(self, records: Iterable[Record]) -> None:
         kind = "" if self._file is not None else "contentless_delete=1, "

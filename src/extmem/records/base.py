@@ -11,7 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from extmem.errors import InvalidInput
 from extmem.records.values import Value, valid_text
@@ -44,16 +44,6 @@ class Record(NamedTuple):
     id: int = 0
 
 
-class Derived(Protocol):
-    """Something derived from records that changes with them, in their transaction."""
-
-    def settle(self) -> None:
-        """Called inside the outermost transaction, before it is committed."""
-
-    def sweep(self) -> None:
-        """Called after it has ended, whether it was committed or rolled back."""
-
-
 class Records(ABC):
     """The records of one namespace. A handle cannot name another namespace's records.
 
@@ -63,6 +53,7 @@ class Records(ABC):
     """
 
     namespace: str
+    place: str  # where the memory lies, for people
 
     # The map
 
@@ -136,11 +127,15 @@ class Records(ABC):
     def due(self, now: float) -> list[str]:
         """The keys of records whose moment has come."""
 
+    @abstractmethod
+    def overdue(self, now: float) -> list[str]:
+        """The full names of the namespaces, this one and those below, that have such records."""
+
     # Transactions
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """All of what is done inside, or nothing; an inner one joins the outer. One at a time writes."""
+        """All of what is done inside, or nothing; so is an inner one, within the outer. One at a time writes."""
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[None]:
@@ -150,10 +145,6 @@ class Records(ABC):
     @abstractmethod
     def in_transaction(self) -> bool:
         """Whether this thread is inside `transaction`."""
-
-    @abstractmethod
-    def enlist(self, derived: Derived) -> None:
-        """Has `derived` settled and swept, once each, when the open transaction ends."""
 
     @abstractmethod
     def generation(self) -> object:
@@ -190,9 +181,8 @@ class Records(ABC):
 
     @abstractmethod
     def write_file(self, name: str, content: bytes) -> None:
-        """Keeps a file, durably; call it inside `transaction`. A file may outlive a transaction that
-        failed: one that no note of the ledger names is to be deleted. `name` is "datastores/…": letters,
-        digits, '_', '.', '-' and '/'."""
+        """Keeps a file, durably: it is there when the transaction has been committed, and only then. `name`
+        is "datastores/…": letters, digits, '_', '.', '-' and '/'."""
 
     @abstractmethod
     def read_file(self, name: str) -> bytes:
@@ -204,7 +194,7 @@ class Records(ABC):
 
     @abstractmethod
     def delete_file(self, name: str) -> None:
-        """Deletes a file, if it is there."""
+        """Deletes a file, if it is there, when the transaction has been committed."""
 
     # All of it
 
@@ -228,17 +218,19 @@ class Records(ABC):
 
 
 def short_name(namespace: str) -> str:
-    """16 hex digits that stand for a namespace in the names of tables and folders."""
-    return hashlib.sha256(namespace.encode()).hexdigest()[:16]
+    """32 hex digits that stand for a namespace in the names of tables and folders."""
+    return hashlib.sha256(namespace.encode()).hexdigest()[:32]
 
 
 def joined(parent: str, name: str) -> str:
-    """The full name of a namespace below another. Raises InvalidInput for an unusable name."""
+    """The full name of a namespace below another. Raises InvalidInput for an unusable name, or for more than
+    20 of them within one another: sealed ones have longer names underneath."""
     if not isinstance(name, str) or not name or "/" in name:
         raise InvalidInput(f"namespace {name!r}: give a name that is not empty and has no '/'.", name)
     full = f"{parent}/{name}" if parent else name
-    if len(valid_text(full).encode()) > 1000:
-        raise InvalidInput(f"a namespace's name of {len(full)} characters: give at most 1000 bytes.", name)
+    if len(valid_text(full).encode()) > 1000 or full.count("/") >= 20:
+        said = f"a namespace's name of {len(full)} characters, {full.count('/') + 1} within one another"
+        raise InvalidInput(f"{said}: give at most 1000 bytes and 20.", name)
     return full
 
 

@@ -1,12 +1,6 @@
-"""The file records.db: opened for each thread, of a known format, every page under a checksum.
+"""The file records.db for all threads of a process: opened for each, transactions, closing, forks.
 
-Knows: SQLite (by apsw, which brings a version of its own, newer than most systems'), threads, forks.
-Does not know: what is in the tables.
-
-Durable before acknowledged (WAL, synchronous=FULL); what is deleted is overwritten (secure_delete);
-every page carries a checksum that is compared whenever it is read (SQLite's cksumvfs), so that a
-flipped bit is an error and never a wrong answer. Other tools may read the file; one that writes to it
-leaves pages without their checksum, which then count as damaged.
+Knows: connections, threads, the write-ahead log. Does not know: what is in the tables.
 """
 
 from __future__ import annotations
@@ -14,26 +8,25 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
-from apsw import sqlite_extra
 
-from extmem.errors import InvalidInput, MemoryFormatError, StorageError, storage_error
-from extmem.records.base import Derived
-from extmem.records.checkpoint import CHECKSUMS, keeper
+from extmem.durable import unlink
+from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, StorageError, storage_error
+from extmem.records.base import Row
+from extmem.records.checkpoint import keeper
+from extmem.records.connection import CHECKSUM, close, connect, meaning, number, wait
 from extmem.records.log import holds_more
 from extmem.records.schema import APPLICATION, FORMAT, create, migrate
 
-CHECKSUM = 8  # bytes at the end of each page
-SETTINGS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "cache_size=-32768")
 LOG = 2_000  # pages: a log that has grown so far is moved into the database
-PATIENCE = 30  # seconds to wait for another writer
+TRANSACTION = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
+SAVEPOINT = "SAVEPOINT inner", "RELEASE inner", "ROLLBACK TO inner; RELEASE inner"  # of equal names the last counts
 
 
 class Session(threading.local):
@@ -45,8 +38,9 @@ class Session(threading.local):
         self.serial = next(database.serials)
         self.own = self
         self.depth = 0
-        self.enlisted: dict[int, Derived] = {}
-        self.erased = False
+        self.process = os.getpid()
+        self.erasing = False  # whether its transaction erases something
+        self.touched: set[str] = set()  # paths of files that its transaction wrote or gave up
 
 
 class Asleep:
@@ -66,8 +60,11 @@ class Database:
     """The file of one memory, for all threads of this process; many processes may share it."""
 
     def __init__(self, folder: Path, drop_log: bool = False) -> None:
-        self.folder, self.path = folder, folder / "records.db"
         self.serials = itertools.count()
+        self.writing: set[int] = set()  # threads that have a transaction open
+        self.readers: set[int] = set()  # and those that read as of one moment
+        self.erased = False  # whether the log may hold what was forgotten
+        self.identity: tuple[int, int] | None = None
         self._opened: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._inherited: list[object] = []
         self._keeper: apsw.Connection | None = None
@@ -78,10 +75,14 @@ class Database:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, folder) from error
+        self.folder = folder.resolve()  # SQLite opens no file behind a link, and a program may change its folder
+        self.path = self.folder / "records.db"
         self.frozen = not os.access(folder, os.W_OK)  # a read-only disk
-        _register_checksums()
+        self.lock, self._gate = threading.Lock(), threading.RLock()
         self._prepare(drop_log)
-        self.lock = threading.Lock()
+        self.identity = self._identity()
+        if not self.frozen and self._log().exists():
+            self.erased = not self._checkpoint("TRUNCATE", wait=0)  # one that was killed may have left it so
         self.session: Session | Asleep = Asleep(self)
         after_fork = weakref.WeakMethod(self._after_fork)
         os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
@@ -89,140 +90,174 @@ class Database:
     def open(self) -> apsw.Connection:
         """A new connection to the file."""
         try:
-            flags, how = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, "psow=0"  # see log.py
-            if self.frozen:  # SQLite shares a file by writing beside it, even to read
-                flags, how = apsw.SQLITE_OPEN_READONLY, "immutable=1"
-            address = f"{self.path.absolute().as_uri()}?{how}"
-            connection = apsw.Connection(address, flags | apsw.SQLITE_OPEN_URI, vfs=CHECKSUMS)
-            connection.set_busy_handler(_wait)
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the keeper does it
-            connection.set_wal_hook(self._logged)
-            if connection.execute("PRAGMA page_count").get == 0:
-                connection.reserve_bytes("main", CHECKSUM)
-            for setting in SETTINGS:
-                _set(connection, setting)
+            connection = connect(self.path, self.frozen, self._logged)
         except apsw.Error as error:
             raise self.error(error) from error
         self._opened.add(connection)
+        if self.identity not in (None, self._identity()):
+            raise self._moved()
         return connection
 
     def close(self) -> None:
-        """Closes every thread's connection. Raises InvalidInput inside a transaction."""
-        if isinstance(self.session, Session) and self.session.depth:
-            raise InvalidInput("close() inside a transaction: leave it first.")
+        """Closes every thread's connection, once what they are reading is read. Raises InvalidInput while one
+        has a transaction open."""
+        for tries in itertools.count():
+            with self._gate:
+                if self.writing or threading.get_ident() in self.readers:
+                    raise InvalidInput("close() inside a transaction: leave it first.")
+                if not self.readers:
+                    opened, self._opened, self.session = list(self._opened), weakref.WeakSet(), Asleep(self)
+                    break
+            if not wait(tries):
+                raise StorageError(f"{self.path}: a thread reads it for long: wait for it, then close.")
         last = None
         with self._keeping, suppress(apsw.Error):
-            last = None if self.frozen or not self._opened else self._keeper or keeper(str(self.path))
-        for connection in list(self._opened):
-            connection.close()
-        self._opened.clear()
+            last = None if self.frozen or not opened else self._keeper or keeper(str(self.path))
+        for connection in opened:
+            close(connection)
         with self._keeping, suppress(apsw.Error):  # a full disk, say: the log stays
             self._keeper = None
             if last is not None:
                 last.close()
-        self.session = Asleep(self)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """See `Records.transaction`."""
-        session: Session = self.session.own
-        if session.depth:
-            session.depth += 1
-            try:
+        thread = threading.get_ident()
+        if thread in self.writing:
+            with self._changing(self.session.own, *SAVEPOINT):
                 yield
-            finally:
-                session.depth -= 1
-            return
-        self._begin(session)
+        else:
+            with self._inside(self.writing) as session, self._changing(session, *TRANSACTION):
+                yield
+
+    @contextmanager
+    def _inside(self, threads: set[int]) -> Iterator[Session]:
+        """This thread's session, which nobody closes meanwhile."""
+        with self._gate:
+            session: Session = self.session.own
+            threads.add(threading.get_ident())
         try:
-            session.depth = 1
+            yield session
+        finally:
+            threads.discard(threading.get_ident())
+            self._tidy(session)
+
+    @contextmanager
+    def _changing(self, session: Session, begin: str, end: str, undo: str) -> Iterator[None]:
+        self.alive(session)
+        try:
+            session.execute(begin)
+        except apsw.Error as error:
+            raise self.error(error) from error
+        session.depth += 1
+        try:
             yield
-            for derived in list(session.enlisted.values()):
-                derived.settle()
-            session.execute("COMMIT")
+            self.alive(session)
+            session.execute(end)
         except BaseException as error:
             session.serial = next(self.serials)  # what was read meanwhile is void
-            self._roll_back(session)
+            self._roll_back(session, undo)
             if isinstance(error, apsw.Error):
                 raise self.error(error) from error
             raise
         finally:
-            session.depth = 0
-            enlisted, session.enlisted = session.enlisted, {}
-            for derived in enlisted.values():
-                derived.sweep()
-        if session.erased:
-            session.erased = not self._checkpoint("TRUNCATE")
+            session.depth -= 1
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a statement: a cursor left open would hold this thread's reads at an old state
+        and block its writes. Raises MemoryFormatError, StorageError, InvalidInput."""
+        session = self.session.own
+        if session.depth:
+            self.alive(session)
+        try:
+            rows: list[Row] = session.execute(statement, values).fetchall()
+            return rows
+        except (apsw.Error, UnicodeEncodeError) as error:
+            raise self.error(error) from error
+
+    def _tidy(self, session: Session) -> None:
+        """After a transaction: deletes its files that no row names, and what it erased from the log."""
+        if session.process != os.getpid():
+            return
+        touched, session.touched = session.touched, set()
+        if touched:
+            with suppress(ExtmemError):  # a sweep does it
+                unlink(self.folder, touched - {path for (path,) in self.run("SELECT path FROM files")})
+        if session.erasing:
+            session.erasing, self.erased = False, not self._checkpoint("TRUNCATE")
+
+    def alive(self, session: Session) -> None:
+        """Raises where the transaction that a thread believes it has open is not there any more."""
+        if session.process != os.getpid():
+            raise InvalidInput("a transaction does not cross os.fork: the parent goes on with it, begin one here.")
+        if session.depth and not session.connection.in_transaction:
+            raise StorageError(f"{self.path}: the transaction failed before and was undone: run all of it again.")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """See `Records.reading`."""
-        session: Session = self.session.own
-        if session.connection.in_transaction:
+        if threading.get_ident() in self.writing | self.readers:
             yield
             return
-        try:
-            session.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
-        except apsw.Error as error:
-            self._roll_back(session)
-            raise self.error(error) from error
-        try:
-            yield
-        finally:
-            if session.connection.in_transaction:  # an error may have ended it
-                session.execute("COMMIT")
+        with self._inside(self.readers) as session:
+            try:
+                session.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
+            except apsw.Error as error:
+                self._roll_back(session, "ROLLBACK")
+                raise self.error(error) from error
+            try:
+                yield
+            finally:
+                with suppress(apsw.Error):  # one may have ended it
+                    session.execute("COMMIT")
 
-    def error(self, error: apsw.Error) -> MemoryFormatError | StorageError | InvalidInput:
-        """What an SQLite error means to a person."""
-        said, path = str(error), self.path
-        code = getattr(error, "extendedresult", 0)
-        if isinstance(error, apsw.CorruptError | apsw.NotADBError) or code == apsw.SQLITE_IOERR_DATA:
-            cure = "run 'extmem verify --repair', or restore it from a snapshot"
-            return MemoryFormatError(f"{path} is damaged or no extmem memory ({said}): {cure}.", path)
-        if isinstance(error, apsw.TooBigError):
-            return InvalidInput("a key or value of more than 1 GB: store it in parts.")
-        cures = {
-            apsw.BusyError: "another writer holds it for long: wait for it",
-            apsw.FullError: "the disk is full: free some space",
-            apsw.ReadOnlyError: "it may not be written: choose a folder that may",
-            apsw.CantOpenError: "it cannot be opened: check that the folder may be written and 'ulimit -n'",
-        }
-        cure = cures.get(type(error), f"check the disk (SQLite's error {code})")
-        return StorageError(f"{path}: {said}; {cure} and run it again. What was saved is intact.", path)
+    def error(self, error: Exception) -> ExtmemError:
+        """What an error of SQLite's means to a person."""
+        return meaning(error, self.path)
 
     def _prepare(self, drop_log: bool) -> None:
         """Makes the file, or checks that it is one of ours, whole and of this format."""
-        if not self.frozen and not (self.path.exists() and self.path.stat().st_size):
-            self.open().close()  # checksums are on only in a connection that finds the file with a head
+        log = self._log()
+        logged = log.exists() and log.stat().st_size > 0  # asked first: others may be making the file
+        if not (self.path.exists() and self.path.stat().st_size):
+            if logged:  # SQLite would delete it
+                cure = "put it back, or move the log away and restore a snapshot"
+                raise MemoryFormatError(f"{self.path} is missing or empty, its log is there: {cure}.", self.path)
+            if not self.frozen:
+                self.open().close()  # checksums are on only in a connection that finds the file with a head
         connection = self.open()
         try:
-            application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+            if not drop_log:
+                self._check_log(connection, log)
+            application, version = number(connection, "application_id"), number(connection, "user_version")
             if application == 0 and version == 0:
                 application, version = create(connection)
+                self._checkpoint("TRUNCATE")
             if application != APPLICATION:
-                raise MemoryFormatError(f"{self.path} is no extmem memory: give another folder.", self.path)
+                raise MemoryFormatError(f"{self.path} is not an extmem memory: give another folder.", self.path)
             if version > FORMAT:
                 message = f"{self.path} is of format {version}, this extmem reads up to {FORMAT}: update extmem."
                 raise MemoryFormatError(message, self.path)
-            if not drop_log:
-                self._check_log(connection)
             if version < FORMAT:
                 connection.reserve_bytes("main", CHECKSUM)
                 connection.execute("VACUUM")
                 migrate(connection, self.folder)
-            elif connection.execute("PRAGMA checksum_verification").get != "1":  # as when its first bytes are damaged
-                raise MemoryFormatError(
-                    f"{self.path} is damaged (no checksums): restore it from a snapshot.", self.path
-                )
+            if connection.execute("PRAGMA checksum_verification").get != "1":
+                connection.close()  # as long as a head with checksums is in the log only, after a migration
+                self._checkpoint("TRUNCATE")
+                connection = self.open()
+                if connection.execute("PRAGMA checksum_verification").get != "1":  # its first bytes are damaged
+                    said = f"{self.path} is damaged (no checksums): restore it from a snapshot."
+                    raise MemoryFormatError(said, self.path)
         except apsw.Error as error:
             raise self.error(error) from error
         finally:
             connection.close()
 
-    def _check_log(self, connection: apsw.Connection) -> None:
+    def _check_log(self, connection: apsw.Connection, log: Path) -> None:
         """SQLite takes a damaged write-ahead log for one that ends there, and what was committed after
         it is gone. Raises MemoryFormatError where the log goes on behind what SQLite has taken."""
-        log = self.path.with_name("records.db-wal")
         if not log.exists() or log.stat().st_size <= 32:
             return
         if self.frozen:
@@ -238,31 +273,44 @@ class Database:
             cure = "restore a snapshot, or run 'extmem verify --repair' to go on without those changes"
             raise MemoryFormatError(f"{log} is damaged, the last changes in it cannot be read: {cure}.", log)
 
-    def _begin(self, session: Session) -> None:
-        try:
-            session.execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            raise self.error(error) from error
-
-    def _roll_back(self, session: Session) -> None:
-        if session.connection.in_transaction:
+    def _roll_back(self, session: Session, undo: str) -> None:
+        if session.process == os.getpid() and session.connection.in_transaction:
             with suppress(apsw.Error):  # the disk failed: SQLite has rolled back by itself
-                session.execute("ROLLBACK")
+                session.execute(undo)
 
     def _logged(self, connection: apsw.Connection, name: str, pages: int) -> int:
         """SQLite calls this after each commit, with the length of the log."""
-        if pages >= LOG:
+        if self.identity not in (None, self._identity()):
+            raise self._moved()
+        if self.erased:  # a reader was in the way
+            self.erased = not self._checkpoint("TRUNCATE", wait=0)
+        elif pages >= LOG:
             self._checkpoint("PASSIVE")
         return apsw.SQLITE_OK
 
-    def _checkpoint(self, how: str) -> bool:
+    def _log(self) -> Path:
+        return self.path.with_name("records.db-wal")
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file of the disk it is."""
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return None
+        return there.st_dev, there.st_ino
+
+    def _moved(self) -> StorageError:
+        said = "was moved, removed or replaced while it was open: open it where it is now"
+        return StorageError(f"{self.path} {said}. What was just stored is lost where it was removed.", self.path)
+
+    def _checkpoint(self, how: str, wait: int = 500) -> bool:
         """Moves the log into the database; TRUNCATE also cuts it to nothing, for what was erased stays in
-        it otherwise. False where a reader is in the way; a later one does it."""
+        it otherwise. False where a reader is in the way for `wait` milliseconds; a later one does it."""
         with self._keeping:
             try:
                 if self._keeper is None:
                     self._keeper = keeper(str(self.path))
-                    self._keeper.set_busy_timeout(500)
+                self._keeper.set_busy_timeout(wait)
                 busy, _, _ = self._keeper.execute(f"PRAGMA wal_checkpoint({how})").get
                 return not busy
             except apsw.Error:
@@ -272,37 +320,6 @@ class Database:
         """A child of `os.fork` may not touch its parent's connections, not even to close them."""
         self._inherited += [self.session, self._keeper, *self._opened]
         self.lock, self._keeping, self._keeper = threading.Lock(), threading.Lock(), None
+        self._gate, self.writing, self.readers = threading.RLock(), set(), set()
         self._opened = weakref.WeakSet()
         self.session = Asleep(self)
-
-
-def _wait(tries: int) -> bool:
-    """Waits for another writer, at most 5 ms at a time: SQLite's own waits grow to 100 ms, and one
-    process that writes all the time would shut out all others."""
-    time.sleep(min(tries + 1, 10) / 2000)
-    return tries < PATIENCE * 200
-
-
-def _set(connection: apsw.Connection, setting: str) -> None:
-    """Sets a PRAGMA. SQLite does not wait for others before it changes a new file to a write-ahead log."""
-    for tries in itertools.count():
-        try:
-            connection.execute(f"PRAGMA {setting}").fetchall()
-            return
-        except apsw.BusyError:
-            if not _wait(tries):
-                raise
-
-
-def _register_checksums() -> None:
-    if CHECKSUMS not in apsw.vfs_names():
-        before = apsw.vfs_names()[0]
-        try:
-            sqlite_extra.load(apsw.Connection(""), "cksumvfs")
-        except Exception as error:
-            raise StorageError(f"apsw came without its extensions ({error}): pip install apsw from PyPI.") from error
-        apsw.set_default_vfs(before)
-
-
-def _pragma(connection: apsw.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").get)

@@ -28,6 +28,8 @@ def holds_more(log: Path, taken: int) -> bool:
     """
     with open(log, "rb") as file:
         head = file.read(HEAD)
+        if len(head) < HEAD:  # it was emptied meanwhile
+            return False
         order = ">" if head[3] & 1 else "<"
         if _sums(head[:24], (0, 0), order) != struct.unpack(">2I", head[24:]):
             return True

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.records import tables
-from extmem.records.base import Derived, Record, Records, Row, joined, relative
+from extmem.records.base import Record, Records, Row, joined, relative
 from extmem.records.server import Server
 from extmem.records.values import BYTES, NOTHING, Value, check_key, decode, encode
 
@@ -48,7 +48,7 @@ class PostgresRecords(Records):
     def __init__(self, address: str, namespace: str = "", server: Server | None = None) -> None:
         self.address, self.namespace = address, namespace
         self.server = Server(address) if server is None else server
-        self._space = namespace.encode()
+        self._space, self.place = namespace.encode(), f"postgresql://{self.server.name}"
 
     def get(self, key: str) -> Value | None:
         rows = self.server.run(f"SELECT kind, value, due FROM records WHERE {_AT}", self._at(key))
@@ -86,7 +86,7 @@ class PostgresRecords(Records):
         return record._replace(id=self.server.write(_PUT, row)[0][0])
 
     def delete(self, key: str) -> bool:
-        with self.transaction():
+        with nullcontext() if self.in_transaction else self.transaction():
             there = self.server.write(f"DELETE FROM records WHERE {_AT} RETURNING id", self._at(key))
             self.server.write(f"DELETE FROM states WHERE {_AT}", self._at(key))
             return bool(there)
@@ -130,6 +130,11 @@ class PostgresRecords(Records):
         rows = self.server.run("SELECT key FROM records WHERE namespace = %s AND due <= %s", (self._space, now))
         return [key.decode() for (key,) in rows]
 
+    def overdue(self, now: float) -> list[str]:
+        where, values = (_BELOW, self._below()) if self.namespace else ("true", ())
+        statement = f"SELECT DISTINCT namespace FROM records WHERE due <= %s AND {where}"
+        return sorted(name.decode() for (name,) in self.server.run(statement, (now, *values)))
+
     def transaction(self) -> AbstractContextManager[None]:
         return self.server.transaction()
 
@@ -143,10 +148,6 @@ class PostgresRecords(Records):
     @property
     def in_transaction(self) -> bool:
         return bool(self.server.session.depth)
-
-    def enlist(self, derived: Derived) -> None:
-        assert self.in_transaction, "enlist belongs inside a transaction"
-        self.server.session.enlisted[id(derived)] = derived
 
     def generation(self) -> object:
         return self.server.run("SELECT generation FROM extmem")[0][0], self.server.session.serial

@@ -6,6 +6,7 @@ Knows: dictionaries. Does not know: files.
 from __future__ import annotations
 
 import bisect
+import heapq
 import json
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from extmem.errors import InvalidInput, MemoryFormatError, StorageError
 from extmem.records import tables
-from extmem.records.base import Derived, Record, Records, Row, joined, relative
+from extmem.records.base import Record, Records, Row, joined, relative
 from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
 PATIENCE = 30  # seconds to wait for another thread's transaction
@@ -32,6 +33,7 @@ class _Space:
     ledger: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     timed: bool = False  # whether any row ever had a moment that comes
+    coming: list[tuple[float, str]] = field(default_factory=list)  # a heap of these moments, and of some that are gone
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.ledger or self.files)
@@ -48,7 +50,6 @@ class _Core:
     depth: int = 0
     writer: int | None = None  # the thread whose transaction is open
     undo: list[Callable[[], object]] = field(default_factory=list)
-    enlisted: dict[int, Derived] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @contextmanager
@@ -77,7 +78,7 @@ class RamRecords(Records):
     """See `Records`. Values are kept encoded, so that a caller's list cannot change a record."""
 
     def __init__(self, namespace: str = "", core: _Core | None = None) -> None:
-        self.namespace = namespace
+        self.namespace, self.place = namespace, "in RAM"
         self._core = _Core() if core is None else core
         with self._core.lock:
             self._space = self._core.spaces.setdefault(namespace, _Space())
@@ -86,9 +87,9 @@ class RamRecords(Records):
         if type(key) is not str:
             key = check_key(key)
         core = self._core
-        changes = core.changes
-        row = self._space.rows.get(key) if core.writer is None else None
-        if core.writer is not None or core.changes != changes:  # what was read may never be committed
+        changes, writer = core.changes, core.writer
+        row = self._space.rows.get(key) if writer is None else None
+        if writer is not None or core.writer is not None or core.changes != changes:  # it may never be committed
             with self.reading():
                 row = self._space.rows.get(key)
         if row is None:
@@ -135,6 +136,9 @@ class RamRecords(Records):
             core.changes += 1
             core.undo.append(lambda: self._take_away(row[0] for row in new))
             self._space.timed |= due is not None
+            if due is not None:
+                for row in new:
+                    heapq.heappush(self._space.coming, (due, row[0]))
             for number, (key, kind, content) in enumerate(new, first):
                 rows[key] = (kind, content, due, number, number, given)
                 core.key_of[number] = (self.namespace, key)
@@ -198,35 +202,44 @@ class RamRecords(Records):
 
     def due(self, now: float) -> list[str]:
         with self.reading():
-            rows = self._space.rows.items() if self._space.timed else ()
-            return [key for key, row in rows if row[2] is not None and row[2] <= now]
+            coming, rows, keys = self._space.coming, self._space.rows, dict[str, float]()
+            if not coming or coming[0][0] > now:
+                return []
+            came = []
+            while coming and coming[0][0] <= now:
+                moment, key = heapq.heappop(coming)
+                if key in rows and rows[key][2] == moment:
+                    keys[key] = moment
+                elif self._core.depth:  # may be there again when the transaction is undone
+                    came.append((moment, key))
+            for entry in (*came, *((moment, key) for key, moment in keys.items())):
+                heapq.heappush(coming, entry)
+            return list(keys)
+
+    def overdue(self, now: float) -> list[str]:
+        below = f"{self.namespace}/" if self.namespace else ""
+        with self.reading():
+            spaces = [name for name in self._core.spaces if name == self.namespace or name.startswith(below)]
+            return sorted(name for name in spaces if RamRecords(name, self._core).due(now))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         core = self._core
         with core.held():
             core.depth += 1
-            core.writer = threading.get_ident()
-            enlisted: list[Derived] = []
+            core.writer, done = threading.get_ident(), len(core.undo)
             try:
                 yield
-                for derived in list(core.enlisted.values()) if core.depth == 1 else ():
-                    derived.settle()
             except BaseException:
-                if core.depth == 1:
-                    for undo in reversed(core.undo):
-                        undo()
-                    core.changes += 1
+                while len(core.undo) > done:
+                    core.undo.pop()()
+                core.changes += 1
                 raise
             finally:
                 core.depth -= 1
                 if core.depth == 0:
-                    enlisted = list(core.enlisted.values())
                     core.undo.clear()
-                    core.enlisted.clear()
                     core.writer = None
-                for derived in enlisted:
-                    derived.sweep()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -236,10 +249,6 @@ class RamRecords(Records):
     @property
     def in_transaction(self) -> bool:
         return self._core.writer == threading.get_ident()
-
-    def enlist(self, derived: Derived) -> None:
-        assert self.in_transaction, "enlist belongs inside a transaction"
-        self._core.enlisted[id(derived)] = derived
 
     def generation(self) -> object:
         with self.reading():
@@ -356,6 +365,8 @@ class RamRecords(Records):
         core.set(core.key_of, number, (self.namespace, key))
         core.set(self._space.rows, key, (*value, due, number, born or number, given))
         self._space.timed |= due is not None or value[0] == NOTHING
+        if due is not None:
+            heapq.heappush(self._space.coming, (due, key))
         return number
 
 

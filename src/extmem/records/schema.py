@@ -42,6 +42,7 @@ CREATE TABLE ledger (
     namespace TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, note TEXT NOT NULL,
     UNIQUE (namespace, kind, name)
 );
+CREATE TABLE files (namespace TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, UNIQUE (namespace, name));
 """
 
 
@@ -83,13 +84,24 @@ def migrate(connection: apsw.Connection, folder: Path) -> None:
             connection.execute(f"DROP TABLE {name}")
         connection.execute(FROM_1.format(tables=TABLES, now=time.time())).fetchall()
         names = connection.execute("SELECT DISTINCT namespace FROM records WHERE namespace <> ''").fetchall()
-        for name in (short_name(str(name)) for (name,) in names):
-            for old in (folder / "datastores").glob(f"*-{name}"):
-                new = folder / "namespaces" / name / "datastores" / old.name.removesuffix(f"-{name}")
-                shutil.copytree(old, new, dirs_exist_ok=True)
+        for space in ["", *(str(name) for (name,) in names)]:
+            end = f"-{short_name(space)[:16]}" if space else ""
+            for old in (folder / "datastores").glob(f"*{end}"):
+                if space or "-" not in old.name:
+                    _take_over(connection, folder, space, old)
         connection.execute(f"PRAGMA user_version={FORMAT}")
-    for old in (folder / "datastores").glob("*-*"):
-        shutil.rmtree(old)
+
+
+def _take_over(connection: apsw.Connection, folder: Path, space: str, old: Path) -> None:
+    """Enters the files of a folder of format 1; those of a namespace are copied to where format 2 has them, and
+    what lay there before is then a stray."""
+    top = Path("namespaces") / short_name(space) if space else Path()
+    new = top / "datastores" / old.name.partition("-")[0]
+    if space:
+        shutil.copytree(old, folder / new, dirs_exist_ok=True)
+    for file in old.iterdir():
+        row = (space, f"datastores/{new.name}/{file.name}", (new / file.name).as_posix())
+        connection.execute("INSERT INTO files (namespace, name, path) VALUES (?, ?, ?)", row)
 
 
 @contextmanager
@@ -104,13 +116,13 @@ def locked(connection: apsw.Connection) -> Iterator[None]:
         raise
 
 
-def excise(connection: apsw.Connection) -> None:
-    """Takes out keyword indexes that cannot be read, though not even dropping them works; they are
-    derived anew. Pages that nothing names any more leave the file with VACUUM."""
+def excise(connection: apsw.Connection) -> list[str]:
+    """Takes out keyword indexes that cannot be read, though not even dropping them works; their names. They
+    are derived anew. Pages that nothing names any more leave the file with VACUUM."""
     names = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%USING fts5%'").fetchall()
     damaged = [str(name) for (name,) in names if not _whole(connection, str(name))]
     if not damaged:
-        return
+        return []
     with locked(connection):
         connection.execute("PRAGMA writable_schema=ON").fetchall()
         for name in damaged:
@@ -119,6 +131,7 @@ def excise(connection: apsw.Connection) -> None:
             connection.execute("DELETE FROM ledger WHERE kind = 'keyword' AND name = ?", (name,))
     connection.execute("PRAGMA writable_schema=RESET").fetchall()
     connection.execute("VACUUM").fetchall()
+    return damaged
 
 
 def _whole(connection: apsw.Connection, name: str) -> bool:

@@ -12,7 +12,8 @@ inner records get to see, and whoever reads the disk or the server:
     encrypted    values, keys, metadata, authors, trust, names of namespaces, notes, files
 
 What was changed, cut, moved to another key, version or namespace, is told as MemoryFormatError and is
-never a wrong answer. Who can write to the store can still erase, and can put back a whole older state.
+never a wrong answer. Who can write to the store can still erase, and can put back an older state, of one
+record or of all.
 
 To `drop` a namespace erases its keys: copies of what it held, in snapshots taken later or by the disk,
 cannot be read any more. A snapshot taken earlier holds the namespace's keys as well, sealed: for that
@@ -29,7 +30,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from extmem.errors import MemoryFormatError
-from extmem.records.base import Derived, Record, Records, Row, joined
+from extmem.records.base import Record, Records, Row, joined
 from extmem.records.envelope import (
     RECORD,
     STATE,
@@ -56,7 +57,7 @@ class Sealed(Records):
     memory that is not sealed; nothing is changed then."""
 
     def __init__(self, inner: Records, key: KeySource, namespace: str = "", vault: Vault | None = None) -> None:
-        self.namespace, self._inner = namespace, inner
+        self.namespace, self._inner, self.place = namespace, inner, f"{inner.place}, encrypted"
         self._vault = Vault(inner, key) if vault is None else vault
         self._place = inner.namespace
 
@@ -174,6 +175,9 @@ class Sealed(Records):
 
         return self._asked(ask, list[str]())
 
+    def overdue(self, now: float) -> list[str]:
+        return sorted(self._vault.names(self._inner.overdue(now)))
+
     # Transactions
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -185,9 +189,6 @@ class Sealed(Records):
     @property
     def in_transaction(self) -> bool:
         return self._inner.in_transaction
-
-    def enlist(self, derived: Derived) -> None:
-        self._inner.enlist(derived)
 
     def generation(self) -> object:
         return self._inner.generation()

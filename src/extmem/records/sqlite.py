@@ -7,22 +7,19 @@ shared (`database.py`); indexes: the keyword index asks for `connection` to live
 from __future__ import annotations
 
 import json
-import re
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from extmem.durable import write_durably
-from extmem.errors import InvalidInput, MemoryFormatError, storage_error
+from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.records import tables
-from extmem.records.base import Derived, Record, Records, Row, joined, relative, short_name
+from extmem.records.base import Record, Records, Row, joined, relative
 from extmem.records.database import Database
+from extmem.records.files import Files
 from extmem.records.schema import excise
 from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
@@ -30,41 +27,24 @@ _FIELDS = ", ".join(tables.FIELDS)
 _MARKS = ", ".join("?" * len(tables.FIELDS))
 _GET = "SELECT kind, value, due FROM records WHERE namespace = ? AND key = ?"
 _GET_MANY = "SELECT key, kind, value, due FROM records WHERE namespace = ? AND key IN ({})"
-_ADD = f"INSERT OR IGNORE INTO records (namespace, {_FIELDS}) VALUES (?, {_MARKS})"
+_ADD = f"INSERT INTO records (namespace, {_FIELDS}) VALUES (?, {_MARKS}) ON CONFLICT (namespace, key) DO NOTHING"
 _PUT = f"""INSERT OR REPLACE INTO records (id, namespace, born, {_FIELDS}) VALUES
     (?1, ?2, (SELECT coalesce(born, id) FROM records WHERE namespace = ?2 AND key = ?3),
     {", ".join(f"?{n + 3}" for n in range(len(tables.FIELDS)))})"""
 _PAGE = f"""SELECT id, {{}} FROM records WHERE namespace = ? AND key {{}} ? AND kind < {NOTHING}
     AND coalesce(born, id) <= ? ORDER BY key LIMIT ?"""
-_DUMPED = (  # table, columns, order
+DUMPED = (  # table, columns, order
     ("records", f"id, namespace, born, {_FIELDS}", "ORDER BY id"),
     ("states", f"namespace, {_FIELDS}", "ORDER BY namespace, key, version"),
     (
         "ledger",
         "namespace, kind, name, note",
-        "AND kind NOT IN ('keyword', 'dropped') ORDER BY place",
-    ),  # their table, files are not dumped
+        "AND kind <> 'keyword' ORDER BY place",
+    ),  # their table is not dumped
 )
 _BELOW = "(namespace = ?1 OR namespace >= ?2 AND namespace < ?3)"  # '/' is followed by '0'
 BATCH = 500  # keys asked for in one statement
 PAGE_BYTES = 8 << 20  # what a page of records should not exceed
-
-
-@dataclass(frozen=True)
-class _Dropped:
-    """Files of a namespace that was dropped: the ledger names them until they are deleted, by whoever comes
-    first, the one that dropped it or the next to open the memory."""
-
-    root: SqliteRecords
-
-    def settle(self) -> None:
-        """Nothing: a rolled back transaction keeps its files."""
-
-    def sweep(self) -> None:
-        for name, note in self.root.ledger("dropped").items():
-            for file in note["files"]:
-                (self.root.folder / file).unlink(missing_ok=True)
-            self.root.ledger_remove("dropped", name)
 
 
 class SqliteRecords(Records):
@@ -74,15 +54,19 @@ class SqliteRecords(Records):
     def __init__(
         self, folder: Path, namespace: str = "", database: Database | None = None, drop_log: bool = False
     ) -> None:
-        self.folder, self.namespace = folder, namespace
         self.database = Database(folder, drop_log) if database is None else database
+        self.folder, self.namespace, self.place = self.database.folder, namespace, str(folder)
+        self._files = Files(self.database)
         if database is None and not self.database.frozen:
-            _Dropped(self).sweep()
+            self._files.sweep()
 
     @property
     def connection(self) -> apsw.Connection:
         """This thread's connection, in autocommit mode outside of `transaction`."""
-        connection: apsw.Connection = self.database.session.connection
+        session = self.database.session.own
+        if session.depth:
+            self.database.alive(session)
+        connection: apsw.Connection = session.connection
         return connection
 
     def get(self, key: str) -> Value | None:
@@ -91,7 +75,7 @@ class SqliteRecords(Records):
         try:
             row = self.database.session.execute(_GET, (self.namespace, key)).fetchone()
         except (apsw.Error, UnicodeEncodeError) as error:
-            raise self._error(error, key) from error
+            raise self.database.error(error) from error
         if row is None:
             return None
         kind, value, due = row
@@ -103,15 +87,15 @@ class SqliteRecords(Records):
     def get_many(self, keys: Sequence[str]) -> dict[str, Value]:
         found: dict[str, Value] = {}
         keys = [key if type(key) is str else check_key(key) for key in keys]
-        for start in range(0, len(keys), BATCH):
-            batch = keys[start : start + BATCH]
-            for key, kind, value, due in self.run(
-                _GET_MANY.format(",".join("?" * len(batch))), (self.namespace, *batch)
-            ):
-                if kind < JSON and due is None:
-                    found[key] = value
-                elif (valid := _valid(kind, value, due)) is not None:
-                    found[key] = valid
+        with self.reading() if len(keys) > BATCH else nullcontext():
+            for start in range(0, len(keys), BATCH):
+                batch = keys[start : start + BATCH]
+                rows = self.run(_GET_MANY.format(",".join("?" * len(batch))), (self.namespace, *batch))
+                for key, kind, value, due in rows:
+                    if kind < JSON and due is None:
+                        found[key] = value
+                    elif (valid := _valid(kind, value, due)) is not None:
+                        found[key] = valid
         return found
 
     def find(self, key: str) -> Record | None:
@@ -131,7 +115,7 @@ class SqliteRecords(Records):
             try:
                 connection.executemany(_ADD, rows)
             except apsw.Error as error:
-                raise self._error(error) from error
+                raise self.database.error(error) from error
             if connection.total_changes() - before == len(rows):
                 return []
             return [item for item in items if len(rows) == 1 or self._is_older(item[0], last)]
@@ -147,7 +131,7 @@ class SqliteRecords(Records):
             if not self.connection.changes():
                 return False
             self.run("DELETE FROM states WHERE namespace = ? AND key = ?", where)
-            self.database.session.own.erased = True
+            self.database.session.own.erasing = True
             return True
 
     def keep(self, record: Record) -> None:
@@ -187,6 +171,11 @@ class SqliteRecords(Records):
         where = (self.namespace, now)
         return [key for (key,) in self.run("SELECT key FROM records WHERE namespace = ? AND due <= ?", where)]
 
+    def overdue(self, now: float) -> list[str]:
+        come = "EXISTS (SELECT 1 FROM records INDEXED BY records_due WHERE namespace = space AND due <= ?3)"
+        below = self.run(_spaces("records INDEXED BY records_due WHERE due IS NOT NULL", come), (*self._range(), now))
+        return [self.namespace] * bool(self.due(now)) + [name for (name,) in below]
+
     def transaction(self) -> AbstractContextManager[None]:
         return self.database.transaction()
 
@@ -197,10 +186,6 @@ class SqliteRecords(Records):
     def in_transaction(self) -> bool:
         return bool(self.database.session.depth)
 
-    def enlist(self, derived: Derived) -> None:
-        assert self.in_transaction, "enlist belongs inside a transaction"
-        self.database.session.enlisted[id(derived)] = derived
-
     def generation(self) -> object:
         session = self.database.session.own
         return session.serial, self.run("PRAGMA data_version")[0][0], session.connection.total_changes()
@@ -209,22 +194,16 @@ class SqliteRecords(Records):
         return SqliteRecords(self.folder, joined(self.namespace, name), self.database)
 
     def namespaces(self) -> list[str]:
-        where = "WHERE namespace <> ?1" + (f" AND {_BELOW}" if self.namespace else "")
-        return [name for (name,) in self.run(_spaces(where), self._below() if self.namespace else ("",))]
+        return sorted({name for table in ("records", "ledger") for (name,) in self.run(_spaces(table), self._range())})
 
     def drop(self) -> int:
         with self.transaction():
-            paths = [path for full in [self.namespace, *self.namespaces()] for _, path in self._files(full)]
-            files = [path.relative_to(self.folder).as_posix() for path in paths]
             where, values = (_BELOW, self._below()) if self.namespace else ("1", ())
             erased = self.run(f"SELECT count(*) FROM records WHERE kind < {NOTHING} AND {where}", values)[0][0]
             for table in ("records", "states", "ledger"):
                 self.run(f"DELETE FROM {table} WHERE {where}", values)
-            self.database.session.own.erased = True
-            if files:
-                root = SqliteRecords(self.folder, "", self.database)
-                root.ledger_put("dropped", uuid.uuid4().hex, {"files": files})
-                self.enlist(_Dropped(root))
+            self._files.give_up(self.run(f"DELETE FROM files WHERE {where} RETURNING path", values))
+            self.database.session.own.erasing = True
             return int(erased)
 
     def ledger(self, kind: str) -> dict[str, dict[str, Any]]:
@@ -241,22 +220,18 @@ class SqliteRecords(Records):
         self.run("DELETE FROM ledger WHERE namespace = ? AND kind = ? AND name = ?", where)
 
     def write_file(self, name: str, content: bytes) -> None:
-        write_durably(self._path(name), content)
+        with self.transaction():
+            self._files.write(self.namespace, name, content)
 
     def read_file(self, name: str) -> bytes:
-        path = self._path(name)
-        try:
-            return path.read_bytes()
-        except FileNotFoundError as error:
-            raise MemoryFormatError(f"{path} is missing.", path) from error
-        except OSError as error:
-            raise storage_error(error, path) from error
+        return self._files.read(self.namespace, name)
 
     def files(self, folder: str) -> list[str]:
-        return sorted(f"{folder}/{path.name}" for path in self._path(folder).glob("*") if path.is_file())
+        return self._files.names(self.namespace, folder)
 
     def delete_file(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        with self.transaction():
+            self._files.delete(self.namespace, name)
 
     def dump(self) -> Iterator[tuple[str, Row]]:
         reader, where = self.database.open(), f"WHERE {_BELOW}" if self.namespace else "WHERE 1"
@@ -267,28 +242,28 @@ class SqliteRecords(Records):
                 # Nobody writes between the moment that is read and the files' opening.
                 with nullcontext() if self.database.frozen else self.transaction():
                     reader.execute("BEGIN; SELECT 1 FROM records LIMIT 1").fetchall()
-                    files = [
-                        (full, name, opened.enter_context(open(path, "rb")))
-                        for full in [self.namespace, *self.namespaces()]
-                        for name, path in self._files(full)
-                    ]
-                for full, name, file in files:
-                    yield "files", (relative(self.namespace, full), name, file.read())
-                for table, columns, order in _DUMPED:
+                    rows = reader.execute(f"SELECT namespace, name, path FROM files {where}", values).fetchall()
+                    files = [opened.enter_context(open(self.folder / str(row[2]), "rb")) for row in rows]
+                for (full, name, _), file in zip(rows, files, strict=True):
+                    yield "files", (relative(self.namespace, str(full)), name, file.read())
+                for table, columns, order in DUMPED:
                     at, asked = columns.split(", ").index("namespace"), columns.replace("born", "coalesce(born, id)")
                     for row in reader.execute(f"SELECT {asked} FROM {table} {where} {order}", values):
                         yield table, (*row[:at], relative(self.namespace, row[at]), *row[at + 1 :])
             except apsw.Error as error:
-                raise self._error(error) from error
+                raise self.database.error(error) from error
+            except FileNotFoundError as error:
+                cure = "run 'extmem verify --repair' first"
+                raise MemoryFormatError(f"{error.filename} is missing: {cure}.", error.filename) from error
 
     def load(self, rows: Iterable[tuple[str, Row]]) -> None:
-        columns = {table: named for table, named, _ in _DUMPED}
+        columns = {table: named for table, named, _ in DUMPED}
         with self.transaction():
-            if self.namespace or self.run(_spaces("") + " LIMIT 1"):
+            if self.namespace or any(self.run(f"SELECT 1 FROM {table} LIMIT 1") for table in ("records", "ledger")):
                 raise InvalidInput(f"the memory {self.folder} is not empty: give a new one.", self.folder)
             for table, row in rows:
                 if table == "files":
-                    SqliteRecords(self.folder, row[0], self.database).write_file(row[1], row[2])
+                    self._files.write(*row)
                 else:
                     self.run(f"INSERT INTO {table} ({columns[table]}) VALUES ({', '.join('?' * len(row))})", row)
 
@@ -299,34 +274,24 @@ class SqliteRecords(Records):
             return [str(error)]
         return [] if said == ["ok"] else [f"{self.database.path}: {line}" for line in said]
 
-    def salvage(self) -> None:
-        """Takes out what is derived and cannot be read."""
+    def excise(self) -> list[str]:
+        """Takes out what is derived and cannot be read; its names."""
         try:
-            excise(self.connection)
+            return excise(self.connection)
         except apsw.Error as error:
-            raise self._error(error) from error
+            raise self.database.error(error) from error
 
     def close(self) -> None:
         self.database.close()
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
-        """All rows of a statement: a cursor left open would hold this thread's reads at an old state
-        and block its writes. Raises MemoryFormatError, StorageError, InvalidInput."""
-        try:
-            rows: list[Row] = self.connection.execute(statement, values).fetchall()
-            return rows
-        except (apsw.Error, UnicodeEncodeError) as error:
-            raise self._error(error) from error
+        """All rows of a statement: `Database.run`."""
+        return self.database.run(statement, values)
 
     def last_id(self) -> int:
         """The greatest id that was ever given."""
         rows = self.run("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
         return int(rows[0][0]) if rows else 0
-
-    def _error(self, error: Exception, subject: object = None) -> Exception:
-        if isinstance(error, apsw.Error):
-            return self.database.error(error)
-        return InvalidInput("half a surrogate pair is no text: give whole characters.", subject)
 
     def _one(self, where: str, values: Row) -> Record | None:
         rows = self.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", values)
@@ -357,17 +322,9 @@ class SqliteRecords(Records):
     def _below(self) -> Row:
         return self.namespace, f"{self.namespace}/", f"{self.namespace}0"
 
-    def _path(self, name: str) -> Path:
-        assert re.fullmatch(r"datastores(/\w[\w.-]*)+", name, re.ASCII), name
-        top = self.folder / "namespaces" / short_name(self.namespace) if self.namespace else self.folder
-        return top / name
-
-    def _files(self, namespace: str) -> Iterator[tuple[str, Path]]:
-        """(name, path) of every file that indexes keep for a namespace."""
-        top = self.folder / "namespaces" / short_name(namespace) if namespace else self.folder
-        for path in sorted((top / "datastores").rglob("*")):
-            if path.is_file():
-                yield path.relative_to(top).as_posix(), path
+    def _range(self) -> Row:
+        """Where the names of the namespaces below begin and end; a blob is greater than any text."""
+        return (f"{self.namespace}/", f"{self.namespace}0") if self.namespace else ("\0", b"")
 
 
 def _valid(kind: int, value: Any, due: float | None) -> Value | None:
@@ -377,6 +334,8 @@ def _valid(kind: int, value: Any, due: float | None) -> Value | None:
     return decode(kind, value)
 
 
-def _spaces(where: str) -> str:
-    """The statement that lists the namespaces that hold anything."""
-    return f"SELECT namespace FROM records {where} UNION SELECT namespace FROM ledger {where} ORDER BY 1"
+def _spaces(rows: str, like: str = "1") -> str:
+    """The statement that lists the namespaces of those rows, from ?1 to before ?2, by leaping from one to the next."""
+    first = f"SELECT min(namespace) FROM {rows} {'AND' if ' WHERE ' in rows else 'WHERE'} namespace"
+    return f"""WITH RECURSIVE spaces (space) AS ({first} >= ?1 UNION ALL
+        SELECT ({first} > space) FROM spaces WHERE space < ?2) SELECT space FROM spaces WHERE space < ?2 AND {like}"""

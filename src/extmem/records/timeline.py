@@ -12,13 +12,14 @@ is valid now; where one has a validity, or history is kept, all of them are kept
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 
-from extmem.errors import InvalidInput, VersionConflict
+from extmem.errors import InvalidInput, StorageError, VersionConflict
 from extmem.records.base import Record, Records
-from extmem.records.values import encode
+from extmem.records.values import encode, encode_json
 
 Moment = float | datetime
 
@@ -37,14 +38,12 @@ class Timeline:
             return None
         if moment is None and (row.due is None or row.due > now):
             return None if row.value is None else row
-        states = self.records.states(key) or [row]
-        return None if _expired(states, now) else valid_at(states, now if moment is None else moment)
+        return valid_at(_unexpired(self.records.states(key) or [row], now), now if moment is None else moment)
 
     def states(self, key: str) -> list[Record]:
         """Every value of a key that is kept, by version."""
         row = self.records.find(key)
-        states = [] if row is None else self.records.states(key) or [row]
-        return [] if states and _expired(states, time.time()) else states
+        return [] if row is None else _unexpired(self.records.states(key) or [row], time.time())
 
     def write(self, new: Record, expect: int | None) -> int:
         """Gives a key a new value, inside a transaction; returns its version. Raises VersionConflict."""
@@ -53,7 +52,8 @@ class Timeline:
         if expect is not None and expect != (here.version if here else 0):
             raise VersionConflict(new.key, expect, here.version if here else 0)
         states = self.records.states(new.key) if row else []
-        if here is not None and expect is None and not states and _same(here, new):
+        newest = here is not None and (not states or states[-1].version == here.version)
+        if here is not None and expect is None and newest and _same(here, new):
             return here.version
         if row is not None:
             last = states[-1] if states else row
@@ -74,14 +74,17 @@ class Timeline:
 
     def restore(self, states: Sequence[Record]) -> None:
         """Gives a key, inside a transaction, all the values it had elsewhere, by version; a key that is
-        there gets them as new values."""
+        there gets them as new values, unless it had these last."""
+        here = self.states(states[0].key)[-len(states) :]
+        if len(here) == len(states) and all(map(_same, here, states)):
+            return
         if len(states) == 1 or self._current(states[0].key) is not None:
             for state in states:
                 self.write(state, None)
-        elif not _expired(states, time.time()):
-            for state in states:
+        elif left := _unexpired(states, time.time()):
+            for state in left:
                 self.records.keep(state)
-            self._place(None, states, time.time())
+            self._place(None, left, time.time())
 
     def erase(self, key: str) -> bool:
         """Erases a key, inside a transaction; False if nothing was known of it."""
@@ -92,13 +95,30 @@ class Timeline:
         return self.records.delete(key)
 
     def settle(self) -> bool:
-        """Does what has come due: forgets what has expired, has values begin and end; False if nothing had."""
-        if not self.records.due(time.time()):
+        """Does what has come due: forgets what has expired, has values begin and end; False where it cannot
+        be written, as on a read-only disk."""
+        try:
+            if self.records.due(time.time()):
+                with self.records.transaction():
+                    for key in self.records.due(time.time()):
+                        self._current(key)
+            return True
+        except StorageError:
             return False
-        with self.records.transaction():
-            for key in self.records.due(time.time()):
-                self._current(key)
-        return True
+
+    def walk(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
+        """What is valid now, in the order of the keys, each as of the moment it is given."""
+        late: list[Record] = []
+        if not self.settle():
+            keys = (k for k in self.records.due(time.time()) if k.startswith(prefix) and (after is None or k > after))
+            waiting = set(self.records.waiting())
+            late = [found for key in sorted(keys) if key in waiting and (found := self.at(key))]
+        rows = filter(None, map(self.fresh, self.records.iterate(prefix, after)))
+        return heapq.merge(rows, late, key=lambda record: record.key)
+
+    def fresh(self, row: Record) -> Record | None:
+        """The row itself, or what is valid now where its moment has come."""
+        return row if row.due is None or row.due > time.time() else self.at(row.key)
 
     def _current(self, key: str) -> Record | None:
         """What lies under a key, once what has come due there is done."""
@@ -106,11 +126,15 @@ class Timeline:
         if row is None or row.due is None or row.due > now:
             return row
         states = self.records.states(key) or [row]
-        if _expired(states, now):
+        left = _unexpired(states, now)
+        if not left:
             self._drop(row)
             self.records.delete(key)
             return None
-        self._place(row, states, now)
+        for state in states:
+            if state.value is not None and state not in left:
+                self.records.keep(state._replace(value=None, metadata=None, author=None))
+        self._place(row, left, now)
         return self.records.find(key)
 
     def _place(self, row: Record | None, states: Sequence[Record], now: float) -> None:
@@ -129,15 +153,46 @@ class Timeline:
             self.discard(row)
 
 
-def _expired(states: Sequence[Record], now: float) -> bool:
-    expires = states[-1].expires
-    return expires is not None and expires <= now
+def _unexpired(states: Sequence[Record], now: float) -> list[Record]:
+    """Those of a key's states that are still to be known; none once the last one has expired."""
+    left = [s for s in states if s.value is not None and (s.expires is None or s.expires > now)]
+    return left if left and left[-1].version == states[-1].version else []
 
 
 def _same(one: Record, other: Record) -> bool:
     """Whether storing `other` over `one` would change nothing but times."""
-    said = ("metadata", "author", "trust", "expires", "valid_from", "valid_to")
-    return encode(one.value) == encode(other.value) and all(getattr(one, n) == getattr(other, n) for n in said)
+    said = ("author", "trust", "expires", "valid_from", "valid_to")
+    return (
+        encode(one.value) == encode(other.value)
+        and (one.metadata == other.metadata and encode_json(one.metadata) == encode_json(other.metadata))
+        and all(getattr(one, name) == getattr(other, name) for name in said)
+    )
+
+
+def checked(record: Record) -> Record:
+    """A record that was made elsewhere. Raises InvalidInput where it says of itself what no record can."""
+
+    def refuse(what: str, cure: str) -> InvalidInput:
+        return InvalidInput(f"the record {record.key!r}: {what} is {getattr(record, what)!r}: give {cure}.", record.key)
+
+    if record.value is None:
+        raise refuse("value", "a value, or leave the record out")
+    if type(record.version) is not int or not 1 <= record.version < 2**62:
+        raise refuse("version", "a whole number from 1")
+    for name in ("created", "updated", "expires", "valid_from", "valid_to"):
+        moment = getattr(record, name)
+        if moment is None and name not in ("created", "updated"):
+            continue
+        if isinstance(moment, bool) or not isinstance(moment, int | float) or not abs(moment) < 1e300:
+            raise refuse(name, "seconds since 1970")
+    if isinstance(record.trust, bool) or not isinstance(record.trust, int | float) or not 0 <= record.trust <= 1:
+        raise refuse("trust", "a number from 0 to 1")
+    if record.metadata is not None and type(record.metadata) is not dict:
+        raise refuse("metadata", "a dict or None")
+    if record.author is not None and not isinstance(record.author, str):
+        raise refuse("author", "a name or None")
+    now = time.time()
+    return record._replace(updated=min(record.updated, now), created=min(record.created, now), due=record.expires)
 
 
 def said(
@@ -156,7 +211,7 @@ def said(
         raise InvalidInput(f"author is {author!r}: give a name.", author)
     if not isinstance(trust, int | float) or not 0 <= trust <= 1:
         raise InvalidInput(f"trust is {trust!r}: give a number from 0 to 1.", trust)
-    if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < float("inf")):
+    if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < 1e300):
         raise InvalidInput(f"ttl is {ttl!r}: give seconds, more than 0.", ttl)
     starts, ends = (None if moment is None else seconds(moment) for moment in (valid_from, valid_to))
     if ends is not None and ends <= (now if starts is None else starts):
@@ -170,8 +225,11 @@ def seconds(moment: Moment) -> float:
     if isinstance(moment, datetime):
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     if not isinstance(moment, int | float) or moment != moment:
-        raise InvalidInput(f"{moment!r} is no moment: give a datetime or seconds since 1970.", moment)
-    return float(moment)
+        raise InvalidInput(f"{moment!r} is not a moment: give a datetime or seconds since 1970.", moment)
+    try:
+        return float(moment)
+    except OverflowError as error:
+        raise InvalidInput("a moment of so many digits: give seconds since 1970.", moment) from error
 
 
 def begins(record: Record) -> float:
@@ -189,9 +247,6 @@ def valid_at(states: Sequence[Record], moment: float) -> Record | None:
 
 
 def next_change(states: Sequence[Record], moment: float) -> float | None:
-    """The first moment after this one at which the key's answer changes: a value begins or ends, or the
-    key expires."""
-    ends = (state.valid_to for state in states)
-    expires = states[-1].expires
-    changes = (*map(begins, states), *ends, expires)
+    """The first moment after this one at which the key's answer changes: a value begins, ends or expires."""
+    changes = [moment for state in states for moment in (begins(state), state.valid_to, state.expires)]
     return min((change for change in changes if change is not None and change > moment), default=None)

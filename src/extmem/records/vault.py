@@ -92,6 +92,9 @@ class Vault:
             session.depth += 1
             try:
                 yield
+            except BaseException:
+                session.held.clear()  # one that was made in here is gone
+                raise
             finally:
                 session.depth -= 1
                 if not session.depth:

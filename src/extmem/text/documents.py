@@ -106,12 +106,13 @@ def _cut(text: str) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files within a folder that can be read, sorted by path."""
-    files = []
+    """The files within a folder that can be read, sorted by path; no link that leads out of it."""
+    files, top = [], folder.resolve()
     for file in folder.rglob("*"):
         parts = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in parts.parts)
-        if not hidden and file.name.removesuffix(".gz").endswith(SUFFIXES) and file.is_file():
+        known = file.name.removesuffix(".gz").endswith(SUFFIXES)
+        if not hidden and known and file.is_file() and file.resolve().is_relative_to(top):
             files.append((parts.as_posix(), file))
     return [file for _, file in sorted(files)]
 
