@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
+import numpy as np
 import pytest
 
 from extmem import Memory
 from extmem.errors import InvalidInput, VersionConflict
+from extmem.indexes.datastore import Entries
+from extmem.records.base import Record
 
 SOON = 10.0  # seconds
 
@@ -78,6 +81,64 @@ def test_a_record_with_a_time_to_live_is_forgotten_when_it_is_over(memory, wait)
     assert not memory.forget("k")
     assert memory.store("k", "new", expect=0) == 1
     assert memory.verify() == []
+
+
+def test_a_record_that_expires_takes_its_entries_in_datastores_along(memory, wait):
+    memory.store("doc", "stays")
+    memory.store("over", "soon", ttl=SOON)
+    memory.store("ends", "soon", valid_to=time.time() + SOON)
+    store = memory.datastore("model", 4)
+    with memory.transaction():
+        for key in ("doc", "over", "ends"):
+            spans = np.array([[0, 1], [1, 2]])
+            store.append([Entries(memory.record(key).id, np.ones((2, 4)), np.array([1, 2]), spans)])
+    assert len(memory.datastore("model", 4)) == 6
+    wait(SOON)
+    assert len(memory.datastore("model", 4)) == 2 and list(memory) == ["doc"]
+    assert memory.forget("doc") and memory.datastores() == [] and memory.verify() == []
+
+
+def test_a_time_to_live_holds_for_its_value_whatever_is_stored_beside_it(memory, wait):
+    memory.store("k", "secret", ttl=SOON)
+    memory.store("k", "old", valid_from=5.0)
+    assert memory.retrieve("k") == "secret"
+    wait(SOON)
+    assert memory.retrieve("k") == "old" and [r.value for r in memory.history("k")] == ["old"]
+    assert [hit.key for hit in memory.search("old")] == ["k"] and memory.search("secret") == []
+    assert memory.store("k", "new") == 3 and memory.verify() == []
+
+
+def test_what_expires_while_it_is_walked_through_is_not_given(memory, wait):
+    memory.store_many(((f"k{number:03}", "x") for number in range(300)), ttl=SOON)
+    memory.store("stays", "x")
+    walk = memory.items()
+    next(walk)
+    wait(SOON)
+    assert list(walk) == [("stays", "x")]
+
+
+def test_a_value_of_another_type_is_another_value(memory):
+    for number, metadata in enumerate(({"n": 1}, {"n": True}, {"n": 1.0}), start=1):
+        assert memory.store("k", "x", metadata=metadata) == number
+        assert type(memory.record("k").metadata["n"]) is type(metadata["n"])
+
+
+def test_storing_the_same_again_makes_no_version_with_a_history_either(memory):
+    memory.keep_history()
+    assert [memory.store("k", value) for value in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
+    assert [record.value for record in memory.history("k")] == ["a", "b", "a"]
+
+
+def test_a_record_that_says_of_itself_what_none_can_is_refused(memory):
+    good = Record("k", "v", 3, 1.0, 2.0)
+    for said in ({"version": "abc"}, {"version": 0}, {"version": 1.5}, {"trust": 9}, {"trust": None}, {"author": 5},
+                 {"metadata": [1]}, {"valid_from": float("nan")}, {"created": None}, {"updated": float("inf")},
+                 {"value": None}):  # fmt: skip
+        with pytest.raises(InvalidInput):
+            memory.store_many([("before", 1), good._replace(**said)])
+    assert len(memory) == 0
+    memory.store_many([good._replace(updated=9e15)])
+    assert memory.record("k").updated <= time.time() and memory.retrieve("k", as_of=time.time()) == "v"
 
 
 FACTS = [("Ann", 100.0, None), ("Bob", 200.0, 250.0), ("Cid", 300.0, None)]
@@ -206,7 +267,11 @@ def test_a_filter_finds_what_stands_far_down_the_ranking(memory):
     [
         lambda m: m.scan(where={"nobody": 1}), lambda m: m.scan(where={"metadata": 1}), lambda m: m.scan(where=["a"]),
         lambda m: m.scan(where={"key": {"$regex": "a"}}), lambda m: m.scan(where={"$or": {"key": 1}}),
-        lambda m: m.scan(where={"key": {"$in": 3}}), lambda m: m.store("k", 1, trust=2),
+        lambda m: m.scan(where={"key": {"$in": 3}}), lambda m: m.scan(where={"trust": "a"}),
+        lambda m: m.scan(where={"updated": {"$gt": "yesterday"}}), lambda m: m.scan(where={"key": {"$in": 3, 4: 5}}),
+        lambda m: m.store("k", 1, ttl=10**400), lambda m: m.retrieve("k", as_of=10**400),
+        lambda m: m.store_many([(["a"], 1)]), lambda m: m.retrieve_many(None), lambda m: m.drop_namespace(""),
+        lambda m: m.at("a//b"), lambda m: m.store("k", 1, trust=2),
         lambda m: m.store("k", 1, ttl=0),
         lambda m: m.store("k", 1, ttl=float("nan")), lambda m: m.store("k", 1, valid_from=2.0, valid_to=1.0),
         lambda m: m.store("k", 1, valid_from="2020"), lambda m: m.store("k", 1, valid_from=float("nan")),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -217,6 +220,10 @@ def test_a_memory_of_the_first_format_is_read_and_becomes_one_of_this_format(tmp
             "INSERT INTO ledger (namespace, kind, name, note) VALUES ('alice', 'datastore', 'model', '{\"dim\": 4}')"
         )
     file.close()
+    shutil.copytree(tmp_path / "old", tmp_path / "killed")
+    words = [sys.executable, "-c", "import os; from extmem import Memory; Memory('killed'); os._exit(9)"]
+    assert subprocess.run(words, cwd=tmp_path).returncode == 9
+    assert Memory(tmp_path / "killed").retrieve("text") == "A fruit", "migrated, and never closed"
     for _ in range(2):
         with Memory(tmp_path / "old") as memory:
             assert dict(memory.items()) == {"text": "A fruit", "bytes": b"\0\xff", "json": {"a": [1, None]}}
@@ -230,7 +237,7 @@ def test_a_memory_of_the_first_format_is_read_and_becomes_one_of_this_format(tmp
     with Memory(tmp_path / "old") as memory:
         memory.store("later", 1)
         assert memory.record("later").id > 9
-    assert not (tmp_path / "old" / "datastores" / f"model-{space}").exists()
+    assert not (tmp_path / "old" / "datastores").exists()
 
 
 def test_a_newer_format_is_refused_and_left_alone(tmp_path):

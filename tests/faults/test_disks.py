@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,11 +63,18 @@ def test_a_read_only_disk_is_read_and_not_written(disk, tmp_path):
     with Memory(disk / "m") as memory:
         memory.store_many((f"k{number}", f"fruit {number}") for number in range(100))
         memory.search("fruit")
+        memory.store("late", "never searched before")
+        memory.store("brief", "brief", ttl=0.5)
+        memory.store("later", "begins", valid_from=time.time() + 0.5)
+    time.sleep(0.6)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with Memory(disk / "m") as memory:
-        assert memory.retrieve("k7") == "fruit 7" and len(memory) == 100
-        assert len(list(memory.items())) == 100 and memory.verify() == []
+        assert memory.retrieve("k7") == "fruit 7" and len(memory) == 102
+        assert list(memory)[-3:] == ["k99", "late", "later"] and len(list(memory.items())) == 102
+        assert memory.verify() == []
         assert memory.search("7")[0].key == "k7"
+        assert "brief" not in list(memory) and memory.retrieve("brief") is None and memory.search("brief") == []
+        assert memory.search("never searched before")[0].key == "late"
         memory.snapshot(tmp_path / "copy")
         for work in (lambda: memory.store("new", 1), lambda: memory.forget("k7"), lambda: memory.store("k7", "else")):
             assert "may not be written" in refused(work)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,26 @@ def test_what_a_killed_process_had_forgotten_leaves_the_log_at_the_next_opening(
     os.unlink(tmp_path / "killed" / "records.db-shm")
     with Memory(tmp_path / "killed"):
         assert not holds(tmp_path / "killed")
+
+
+def test_what_has_expired_leaves_the_files_at_the_next_write_opening_and_closing(tmp_path):
+    memory = Memory(tmp_path / "m")
+    alice = memory.namespace("alice")
+    alice.store("brief", MARKER, ttl=0.3)
+    assert holds(tmp_path / "m")
+    time.sleep(0.35)
+    assert alice.retrieve("brief") is None
+    alice.store("other", "x")
+    assert not holds(tmp_path / "m"), "by the next write in its namespace"
+    alice.store("brief", MARKER, ttl=0.3)
+    time.sleep(0.35)
+    memory.close()
+    assert not holds(tmp_path / "m"), "by closing"
+    alice.store("brief", MARKER, ttl=0.3)
+    shutil.copytree(tmp_path / "m", tmp_path / "killed")
+    (tmp_path / "killed" / "records.db-shm").unlink()
+    time.sleep(0.35)
+    with Memory(tmp_path / "killed"):
+        assert not holds(tmp_path / "killed"), "by opening"
+    memory.snapshot(tmp_path / "copy")
+    assert not holds(tmp_path / "copy"), "and no copy is made of it"
