@@ -129,7 +129,7 @@ class Memory:
         with self.transaction():
             while batch := list(islice(given, TOGETHER)):
                 pairs = [_pair(item) for item in batch if not isinstance(item, Record)]
-                if len(pairs) == len(batch) and len({check_key(key) for key, _ in pairs}) == len(pairs):
+                if len(pairs) == len(batch) and len({key for key, _ in pairs}) == len(pairs):
                     pairs = self.records.add_new(pairs, like)
                     batch = list(pairs)
                 for item in batch:
@@ -148,7 +148,7 @@ class Memory:
     def retrieve_many(self, keys: Iterable[str]) -> dict[str, Value]:
         """The values of those keys that have one."""
         if not isinstance(keys, Iterable):
-            raise InvalidInput(f"keys {keys!r} are none: give a list of them.", keys)
+            raise InvalidInput(f"keys {keys!r}: give a list of them.", keys)
         wanted = [keys] if isinstance(keys, str) else list(keys)
         found = self.records.get_many(wanted)
         if len(found) < len(set(wanted)):
@@ -396,5 +396,5 @@ class Memory:
 
 def _pair(item: object) -> tuple[str, object]:
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise InvalidInput(f"{item!r} is no pair: give (key, value).", item)
-    return item[0], item[1]
+        raise InvalidInput(f"{item!r} is not a pair: give (key, value).", item)
+    return item[0] if type(item[0]) is str else check_key(item[0]), item[1]

@@ -66,11 +66,11 @@ class _Core:
     def set(self, place: MutableMapping[Any, Any], name: object, new: object) -> None:
         """Gives `place[name]` a value, or takes it away where that is None; a transaction can undo it."""
         old = place.get(name)
+        self.changes += 1  # before the change: `get` looks at it after its own look
         if new is None:
             place.pop(name, None)
         else:
             place[name] = new
-        self.changes += 1
         self.undo.append(lambda: place.pop(name, None) if old is None else place.__setitem__(name, old))
 
 
@@ -87,9 +87,10 @@ class RamRecords(Records):
         if type(key) is not str:
             key = check_key(key)
         core = self._core
-        changes, writer = core.changes, core.writer
-        row = self._space.rows.get(key) if writer is None else None
-        if writer is not None or core.writer is not None or core.changes != changes:  # it may never be committed
+        changes = core.changes  # first: what a transaction has changed, and may undo, is not to be seen
+        quiet = core.writer is None
+        row = self._space.rows.get(key) if quiet else None
+        if not quiet or core.changes != changes:
             with self.reading():
                 row = self._space.rows.get(key)
         if row is None:

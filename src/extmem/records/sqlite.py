@@ -108,7 +108,7 @@ class SqliteRecords(Records):
         given, space = tables.common(like), self.namespace
         plain = [key if type(key) is str and key.isascii() else check_key(key) for key, _ in items]
         rows = [(space, key, *encode(value), *given) for key, (_, value) in zip(plain, items, strict=True)]
-        with self.transaction() if len(rows) > 1 else nullcontext():
+        with nullcontext() if len(rows) == 1 or self.in_transaction else self.transaction():
             connection = self.connection
             last = self.last_id() if len(rows) > 1 else 0
             before = connection.total_changes()
