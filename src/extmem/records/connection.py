@@ -70,7 +70,7 @@ def wait(tries: int) -> bool:
 def meaning(error: Exception, path: Path) -> ExtmemError:
     """What an error of SQLite's means to a person."""
     if isinstance(error, UnicodeEncodeError):
-        return InvalidInput("half a surrogate pair is no text: give whole characters.", error.object)
+        return InvalidInput("half a surrogate pair is not text: give whole characters.", error.object)
     said, code = str(error), getattr(error, "extendedresult", 0)
     if isinstance(error, apsw.CorruptError | apsw.NotADBError) or code == apsw.SQLITE_IOERR_DATA:
         said = "a page does not match its checksum" if code == apsw.SQLITE_IOERR_DATA else said

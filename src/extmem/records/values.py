@@ -61,7 +61,7 @@ def valid_text(text: str) -> str:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InvalidInput(
-                f"character {error.start} is half a surrogate pair, which is no text: store it as bytes.", text
+                f"character {error.start} is half a surrogate pair, which is not text: store it as bytes.", text
             ) from error
     return text
 

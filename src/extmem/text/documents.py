@@ -140,7 +140,7 @@ def _text(file: Path) -> str:
         if file.name.endswith(".gz"):
             content = gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CorpusError(f"{file} is no whole gzip file ({error}): compress it again.", file) from error
+        raise CorpusError(f"{file} is not a whole gzip file ({error}): compress it again.", file) from error
     except OSError as error:
         raise CorpusError(f"{file} cannot be read: {error.strerror}; check its permissions.", file) from error
     if (offset := content.find(0)) >= 0:
