@@ -377,7 +377,7 @@ class Memory:
                     wrong += [name + line for index in indexes for line in index.verify()]
                 except ExtmemError as error:
                     wrong.append(f"{name}{error}")
-        return wrong
+        return list(dict.fromkeys(wrong))
 
     def _written(self) -> list[Datastore]:
         return [self._opened(name, note["dim"]) for name, note in self.records.ledger("datastore").items()]

@@ -73,9 +73,11 @@ def meaning(error: Exception, path: Path) -> ExtmemError:
         return InvalidInput("half a surrogate pair is not text: give whole characters.", error.object)
     said, code = str(error), getattr(error, "extendedresult", 0)
     if isinstance(error, apsw.CorruptError | apsw.NotADBError) or code == apsw.SQLITE_IOERR_DATA:
-        said = "a page does not match its checksum" if code == apsw.SQLITE_IOERR_DATA else said
         cure = "restore it from a snapshot, or try 'extmem verify --repair', or copy what can be read: 'extmem salvage'"
-        return MemoryFormatError(f"{path} is damaged or not an extmem memory ({said}): {cure}.", path)
+        what = f"damaged or not an extmem memory ({said})"
+        if code == apsw.SQLITE_IOERR_DATA:
+            what = "damaged (a page does not match its checksum)"
+        return MemoryFormatError(f"{path} is {what}: {cure}.", path)
     if isinstance(error, apsw.TooBigError):
         return InvalidInput("a key or value of more than 1 GB: store it in parts.")
     cure = CURES.get(type(error), f"check the disk (SQLite's error {code})")
