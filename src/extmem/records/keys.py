@@ -171,7 +171,7 @@ def master_key(source: KeySource) -> bytes:
 
 def _from_file(path: str | Path) -> bytes:
     if re.fullmatch(r"[0-9A-Za-z+/_=-]{40,90}", str(path)) and not os.path.exists(path):  # not to be shown
-        raise InvalidInput("this is not the path of a key file; is it the key itself? Put it into a file and give its path.")
+        raise InvalidInput("this is not a key file's path; is it the key itself? Put it into a file and give its path.")
     try:
         with open(path, "rb") as file:
             content = file.read(1000)
