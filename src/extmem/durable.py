@@ -20,20 +20,26 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     draft = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        for left in range(4, -1, -1):
+            try:
+                _write(draft, content)
+                break
+            except (FileNotFoundError, FileExistsError):  # another deleted the folder with its last file meanwhile
+                if not left:
+                    raise
         os.replace(draft, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _flush(path.parent)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def unlink(folder: Path, paths: Iterable[str]) -> None:
@@ -46,3 +52,24 @@ def unlink(folder: Path, paths: Iterable[str]) -> None:
                 break
             with suppress(OSError):  # it is not empty
                 above.rmdir()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file and the folders above it that are not there yet, down to the disk."""
+    new = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        _flush(folder.parent)
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    """Brings the entries of a folder to the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -19,7 +19,7 @@ from extmem.opening import MasterKey, open_plain, open_records, sealed_records
 from extmem.reading import Hit
 from extmem.records.base import Record, Records, relative
 from extmem.records.timeline import Moment, Timeline, checked, said, seconds
-from extmem.records.values import Value, check_key
+from extmem.records.values import Value, check_key, check_keys
 from extmem.records.where import Where, filtered
 
 if TYPE_CHECKING:
@@ -98,12 +98,8 @@ class Memory:
         author = self.author if author is None else author
         like = said(metadata, author, trust, ttl, valid_from, valid_to)
         self.timeline.settle()
-        if (
-            expect is None
-            and valid_from is None
-            and valid_to is None
-            and not self.records.add_new([(key, value)], like)
-        ):
+        plain = expect is None and valid_from is None and valid_to is None
+        if plain and not self.records.add_new([(key, value)], like):
             return 1
         if expect is not None and type(expect) is not int:
             raise InvalidInput(f"expect is {expect!r}: give a version's number.", expect)
@@ -121,7 +117,7 @@ class Memory:
     ) -> None:
         """Stores pairs (key, value) in one transaction: all or none. A Record among them keeps what it
         says of itself, its times and its version where its key is new."""
-        if isinstance(items, dict | str | bytes):
+        if isinstance(items, dict | str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("store_many takes pairs (key, value): give d.items() of a dict.", items)
         self.timeline.settle()
         given = iter(items)
@@ -147,9 +143,7 @@ class Memory:
 
     def retrieve_many(self, keys: Iterable[str]) -> dict[str, Value]:
         """The values of those keys that have one."""
-        if not isinstance(keys, Iterable):
-            raise InvalidInput(f"keys {keys!r}: give a list of them.", keys)
-        wanted = [keys] if isinstance(keys, str) else list(keys)
+        wanted = check_keys(keys)
         found = self.records.get_many(wanted)
         if len(found) < len(set(wanted)):
             waiting = set(self.records.due(time.time()))
@@ -182,7 +176,7 @@ class Memory:
         """Forgets all of these in one transaction; how many were there."""
         self.timeline.settle()
         with self.transaction():
-            return sum(self.timeline.erase(check_key(key)) for key in ([keys] if isinstance(keys, str) else keys))
+            return sum(map(self.timeline.erase, check_keys(keys)))
 
     # Many of them
 
@@ -251,7 +245,9 @@ class Memory:
         return handle
 
     def at(self, path: str) -> Memory:
-        """The namespace within namespaces that "outer/inner" names; "" is this one."""
+        """The namespace within namespaces that "outer/inner" names; "" is this one. Raises InvalidInput."""
+        if not isinstance(path, str):
+            raise InvalidInput(f"namespace {path!r} is not text: give names as team/alice.", path)
         return reduce(Memory.namespace, path.split("/") if path else (), self)
 
     def namespaces(self) -> list[str]:
@@ -270,7 +266,8 @@ class Memory:
             return handle.records.drop()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All of what is done inside, or nothing."""
+        """All of what is done inside, or nothing. Raises StorageError where another writer holds the memory for
+        30 seconds or the disk refuses, InvalidInput where it is left by a forked child."""
         return self.records.transaction()
 
     # What is derived
@@ -319,7 +316,8 @@ class Memory:
 
     def snapshot(self, place: str | Path) -> None:
         """Copies all of it, as of one moment and while others write, into a new memory: a folder or a
-        database. An encrypted memory stays encrypted. Raises InvalidInput inside a transaction."""
+        database. An encrypted memory stays encrypted. Raises InvalidInput inside a transaction, and where
+        there is a memory already; StorageError."""
         if self.records.in_transaction:
             raise InvalidInput("snapshot() inside a transaction: leave it first.")
         self._settle()
@@ -330,7 +328,8 @@ class Memory:
             target.close()
 
     def rotate_master(self, key: MasterKey) -> None:
-        """Has an encrypted memory open with another master key from now on; open handles go on."""
+        """Has an encrypted memory open with another master key from now on; open handles go on. Raises
+        InvalidInput for a memory that is not encrypted, and inside a transaction; WrongKey."""
         sealed_records(self.records).rotate_master(key)
 
     def rotate_keys(self) -> None:
@@ -339,7 +338,7 @@ class Memory:
         sealed_records(self.records).rotate_keys()
 
     def close(self) -> None:
-        """Lets go of files; before that erases what has expired."""
+        """Lets go of files; before that erases what has expired. Raises InvalidInput inside a transaction."""
         if not self.records.in_transaction:
             with suppress(ExtmemError):
                 self._settle()

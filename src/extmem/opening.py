@@ -73,9 +73,9 @@ def salvaged(place: str | Path) -> list[str]:
 def rescued(place: str | Path, to: str | Path) -> tuple[int, int]:
     """Copies what can still be read of a damaged folder into a new memory; how many records, and of how many
     rows it cannot be told what they held. Raises InvalidInput where there is no memory, or one at `to`."""
+    rows = Rescue(Path(place))
     target = open_plain(to)
     try:
-        rows = Rescue(Path(place))
         target.load(rows)
         return rows.records, rows.unreadable
     finally:

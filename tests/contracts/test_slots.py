@@ -12,6 +12,8 @@ import pytest
 
 from extmem import Memory
 from extmem.errors import InvalidInput, VersionConflict
+from extmem.exchange.importing import import_from
+from extmem.exchange.lines import export
 from extmem.indexes.datastore import Entries
 from extmem.records.base import Record
 
@@ -106,6 +108,23 @@ def test_a_time_to_live_holds_for_its_value_whatever_is_stored_beside_it(memory,
     assert memory.retrieve("k") == "old" and [r.value for r in memory.history("k")] == ["old"]
     assert [hit.key for hit in memory.search("old")] == ["k"] and memory.search("secret") == []
     assert memory.store("k", "new") == 3 and memory.verify() == []
+
+
+def test_a_value_that_has_expired_hides_none_that_is_valid(memory, wait, tmp_path):
+    memory.store("k", "a", valid_from=100.0, ttl=SOON)
+    memory.store("k", "b", valid_from=50.0)
+    memory.keep_history()
+    memory.store("h", "one", ttl=SOON)
+    memory.store("h", "two")
+    wait(SOON)
+    assert memory.retrieve("k") == "b"
+    assert export(memory, tmp_path / "all.jsonl") == 2
+    other = Memory()
+    assert import_from(other, tmp_path / "all.jsonl").records == 2
+    assert dict(other.items()) == {"h": "two", "k": "b"}
+    memory.store("k", "c", valid_from=40.0)
+    assert memory.retrieve("k") == memory.retrieve("k", as_of=time.time()) == "b" and list(memory) == ["h", "k"]
+    assert memory.verify() == []
 
 
 def test_what_expires_while_it_is_walked_through_is_not_given(memory, wait):
@@ -269,7 +288,9 @@ def test_a_filter_finds_what_stands_far_down_the_ranking(memory):
         lambda m: m.scan(where={"key": {"$regex": "a"}}), lambda m: m.scan(where={"$or": {"key": 1}}),
         lambda m: m.scan(where={"key": {"$in": 3}}), lambda m: m.scan(where={"trust": "a"}),
         lambda m: m.scan(where={"updated": {"$gt": "yesterday"}}), lambda m: m.scan(where={"key": {"$in": 3, 4: 5}}),
-        lambda m: m.store("k", 1, ttl=10**400), lambda m: m.retrieve("k", as_of=10**400),
+        lambda m: m.store("k", 1, valid_to=float("inf")), lambda m: list(m.keys(after=5)), lambda m: m.forget_many(5),
+        lambda m: m.store_many(5), lambda m: m.at(5), lambda m: m.store("k", 1, ttl=10**400),
+        lambda m: m.retrieve("k", as_of=10**400),
         lambda m: m.store_many([(["a"], 1)]), lambda m: m.retrieve_many(None), lambda m: m.drop_namespace(""),
         lambda m: m.at("a//b"), lambda m: m.store("k", 1, trust=2),
         lambda m: m.store("k", 1, ttl=0),

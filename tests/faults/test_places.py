@@ -16,6 +16,7 @@ import pytest
 from extmem import Memory
 from extmem.errors import ExtmemError, InvalidInput, StorageError
 from extmem.indexes.datastore import Entries
+from extmem.opening import rescued
 
 MARKER = "QXZJVWKPFYHB"
 
@@ -146,6 +147,57 @@ def test_what_a_killed_process_had_forgotten_leaves_the_log_at_the_next_opening(
     os.unlink(tmp_path / "killed" / "records.db-shm")
     with Memory(tmp_path / "killed"):
         assert not holds(tmp_path / "killed")
+
+
+def test_a_value_that_expires_among_others_of_its_key_leaves_the_files(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.keep_history()
+        memory.store("k", MARKER, ttl=0.3)
+        memory.store("k", "stays")
+        time.sleep(0.35)
+        assert memory.history("k")[0].value == "stays" and holds(tmp_path / "m")
+        memory.store("other", "x")
+        assert not holds(tmp_path / "m")
+
+
+def test_a_database_that_was_moved_away_can_be_put_back(tmp_path):
+    memory = Memory(tmp_path / "m")
+    memory.store("k", "v")
+    (tmp_path / "m" / "records.db").rename(tmp_path / "away")
+    assert isinstance(in_thread(lambda: error_of(lambda: memory.retrieve("k"))), StorageError)
+    assert not (tmp_path / "m" / "records.db").exists()
+    (tmp_path / "away").rename(tmp_path / "m" / "records.db")
+    assert Memory(tmp_path / "m").retrieve("k") == "v"
+
+
+def test_what_can_be_read_of_a_damaged_memory_is_rescued(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.keep_history()
+        memory.store_many((f"k{number:05}", f"value {number} " * 20) for number in range(2000))
+        memory.store("k00007", "again")
+        memory.namespace("alice").store("job", "cook")
+        alice = memory.namespace("alice")
+        with alice.transaction():
+            spans = np.array([[0, 1]])
+            store = alice.datastore("model", 4)
+            store.append([Entries(alice.record("job").id, np.ones((1, 4)), np.array([1]), spans)])
+        before = dict(memory.items())
+    size = (tmp_path / "m" / "records.db").stat().st_size
+    for seed, place in enumerate(range(3 * 4096, size, size // 12)):
+        shutil.copytree(tmp_path / "m", tmp_path / f"d{seed}")
+        with open(tmp_path / f"d{seed}" / "records.db", "r+b") as file:
+            file.seek(place)
+            file.write(b"\xff\x00\xff")
+        records, unreadable = rescued(tmp_path / f"d{seed}", tmp_path / f"r{seed}")
+        with Memory(tmp_path / f"r{seed}") as memory:
+            found = dict(memory.items())
+            assert found.items() <= before.items() and len(found) > 1000, place
+            assert unreadable or found == before
+            assert records == len(found) + len(memory.namespace("alice"))
+            assert memory.verify() == []
+    with pytest.raises(InvalidInput, match="there is no memory"):
+        rescued(tmp_path / "nothing", tmp_path / "made")
+    assert not (tmp_path / "made").exists()
 
 
 def test_what_has_expired_leaves_the_files_at_the_next_write_opening_and_closing(tmp_path):

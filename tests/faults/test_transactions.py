@@ -7,10 +7,12 @@ import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from extmem import Memory
 from extmem.errors import ExtmemError, InvalidInput, StorageError
+from extmem.indexes.datastore import Entries
 
 
 def test_a_child_that_leaves_the_transaction_neither_commits_nor_undoes_it(tmp_path):
@@ -148,3 +150,52 @@ def test_many_are_read_as_of_one_moment(tmp_path):
     stop.set()
     thread.join()
     assert mixed == []
+
+
+def test_nothing_is_changed_inside_a_reading(tmp_path):
+    memory = Memory(tmp_path / "m")
+    memory.store("k", 1)
+    for work in (lambda: memory.store("new", 1), lambda: memory.store("k", 2), lambda: memory.forget("k")):
+        with pytest.raises(InvalidInput, match="inside a reading"), memory.records.reading():
+            work()
+    assert dict(memory.items()) == {"k": 1}
+
+
+def test_a_search_inside_a_transaction_ends_however_much_others_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr("extmem.indexes.keyword.FAR", 20)
+    memory = Memory(tmp_path / "m")
+    memory.store("x", "hello")
+    assert memory.search("hello")
+    for number in range(100):
+        memory.namespace("other").store(f"k{number}", "hello")
+    assert memory.search("hello")
+    with memory.transaction():
+        for number in range(100):
+            memory.namespace("other").store(f"l{number}", "hello")
+        assert [hit.key for hit in memory.search("hello")] == ["x"]
+
+
+def test_threads_that_search_a_datastore_beside_one_that_forgets_are_never_given_another_record(tmp_path):
+    memory, stop, wrong = Memory(tmp_path / "m"), threading.Event(), []
+    store = memory.datastore("model", 8)
+    for number in range(40):
+        memory.store(f"k{number}", "x")
+        with memory.transaction():
+            keys = np.full((50, 8), number, np.float32)
+            spans = np.zeros((50, 2), np.int32)
+            store.append([Entries(memory.record(f"k{number}").id, keys, np.full(50, number), spans)])
+
+    def work() -> None:
+        while not stop.is_set():
+            for number in (39, 20):
+                found = store.nearest(np.full((1, 8), number, np.float32), 3)
+                if not (found.distances == ((found.vectors - number) ** 2).sum(-1)).all():
+                    wrong.append(found)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in range(20):
+        memory.forget(f"k{number}")
+    stop.set()
+    thread.join()
+    assert wrong == [] and len(store) == 1000

@@ -26,7 +26,7 @@ from typing import IO, Any
 from extmem.errors import InvalidInput, StorageError, storage_error
 from extmem.memory import Memory
 from extmem.records.base import Record, Records, relative
-from extmem.records.timeline import checked, valid_at
+from extmem.records.timeline import checked, unexpired, valid_at
 from extmem.records.values import valid_text
 
 FORMAT = 1
@@ -139,10 +139,10 @@ def _line(here: Records, space: str, key: str, now: float) -> bytes | None:
     if row is None:
         return None
     kept = here.states(key)
-    newest = (valid_at(kept, now) or kept[-1]) if kept else row
-    expires = (kept or [row])[-1].expires
-    if newest.value is None or (expires is not None and expires <= now):
+    left = unexpired(kept or [row], now)
+    if not left:
         return None
+    newest, kept = valid_at(left, now) or left[-1], left if kept else []
     said = {"namespace": space} if space else {}
     return _json({**said, "key": key, **_said(newest), **({"states": list(map(_said, kept))} if kept else {})})
 

@@ -16,6 +16,7 @@ Shapes: N entries, Q queries, K neighbours, D key width.
 
 from __future__ import annotations
 
+import threading
 import uuid
 import zlib
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ class Datastore(Index):
         self._quantizer: faiss.Index | None = None
         self._seen: object = None
 
+        self._lock = threading.RLock()  # what was loaded and its index belong together
+
     def __len__(self) -> int:
         return len(self._load()["tokens"])
 
@@ -93,24 +96,34 @@ class Datastore(Index):
         """The K entries nearest to each query, nearest first: entries and squared L2 distances,
         (Q, K) each; -1 and inf where there are fewer than K. Raises InvalidInput for queries of
         another width or with NaN."""
+        self._check(queries)
+        return self._searched(queries, k)[:2]
+
+    def _check(self, queries: NDArray[np.float32]) -> None:
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise InvalidInput(f"queries of shape {queries.shape}: give (queries, {self.dim}).", queries.shape)
         if not np.isfinite(queries).all():
             raise InvalidInput("a query holds NaN or Inf: check the model that made it.")
-        index = self._ready()
+
+    def _searched(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Arrays]:
+        """Entries, distances, and the arrays that the entries number."""
+        with self._lock:
+            index, arrays = self._ready(), self._arrays
         found = min(k, index.ntotal)
         entries = np.full((len(queries), k), -1, dtype=np.int64)
         distances = np.full((len(queries), k), np.inf, dtype=np.float32)
         if found and len(queries):
             near, which = index.search(np.ascontiguousarray(queries, dtype=np.float32), found)
             entries[:, :found], distances[:, :found] = which, np.where(which < 0, np.inf, near)
-        return entries, distances
+        return entries, distances, arrays
 
     def nearest(self, queries: NDArray[np.float32], k: int) -> Reading:
         """`search`, with the vectors found; satisfies `extmem.reading.Nearest`."""
-        k = min(k, len(self))
-        entries, distances = self.search(queries, k)
-        return Reading(entries, distances, self._load()["keys"][entries].astype(np.float32))
+        self._check(queries)
+        entries, distances, arrays = self._searched(queries, min(k, len(self)))
+        vectors = np.zeros((*entries.shape, self.dim), np.float32)
+        vectors[entries >= 0] = arrays["keys"][entries[entries >= 0]]
+        return Reading(entries, distances, vectors)
 
     def keep_fit(self, mixture: dict[str, Any]) -> None:
         """Keeps how this datastore is best read, until a record is dropped that had a part in it."""
@@ -249,6 +262,10 @@ class Datastore(Index):
 
     def _load(self) -> Arrays:
         """The entries as the ledger has them now, whoever wrote them."""
+        with self._lock:
+            return self._loaded()
+
+    def _loaded(self) -> Arrays:
         seen = self.records.generation()
         if seen != self._seen:
             ledger = self.records.ledger(self._kind)
@@ -258,7 +275,7 @@ class Datastore(Index):
                 except MemoryFormatError:
                     if self.records.ledger(self._kind) == ledger:
                         raise
-                    return self._load()  # another process has just written it anew
+                    return self._loaded()  # another process has just written it anew
                 self._segments = dict(zip(ledger, parts, strict=True))
                 self._arrays = _joined([self._nothing(), *parts])
                 self._joined_from, self._index = list(ledger), None

@@ -12,6 +12,7 @@ sealed, it is held in RAM. Chinese is indexed by the character.
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -45,12 +46,15 @@ class KeywordIndex(Index):
         self._open: set[int] = set()  # ids taken into RAM inside a transaction, which may be given again
         self._looked = (0, 0)  # when that much was taken in, there was nothing more up to this id
         self._lock = threading.RLock()  # threads share the index in RAM
+        self._process = os.getpid()
 
     def search(self, query: str, k: int) -> list[tuple[Record, float]]:
         """(record, score), the best first, at most k; each of the query's first WORDS different words counts,
         none must be there. The score is BM25's, higher is better; equal scores stand in order of storing."""
         words = list(dict.fromkeys(_WORD.findall(_spaced(query))))[:WORDS]
         wanted = " OR ".join(f'"{word}"' for word in words)
+        if self._file is None and self._process != os.getpid():  # forked, perhaps from beside a search
+            self.__init__(self.records)  # type: ignore[misc]
         while words:
             if self._file is not None:
                 self._catch_up()
@@ -126,6 +130,7 @@ class KeywordIndex(Index):
             if new or self._is_far():
                 through = new[-1].id if len(new) == BATCH else last
                 self.records.ledger_put("keyword", self._table, {"through": through, "format": FORMAT})
+                self._looked = (0, 0)
 
     def _new(self, limit: int) -> list[Record]:
         assert self._file is not None

@@ -47,7 +47,7 @@ def keeper(path: str) -> apsw.Connection:
     """A connection to a database that is for checkpoints and nothing else."""
     if NAME not in apsw.vfs_names():
         _KEPT.append(_Files())
-    connection = apsw.Connection(path, vfs=NAME)
+    connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE, vfs=NAME)
     connection.execute("PRAGMA synchronous=FULL; PRAGMA user_version").fetchall()  # without reading it has no log yet
     return connection
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,11 +37,13 @@ CURES: dict[type[Exception], str] = {
 }
 
 
-def connect(path: Path, frozen: bool, logged: Callable[[apsw.Connection, str, int], int]) -> apsw.Connection:
-    """A connection to a file, one that is only read where it is `frozen`; `logged` is called after each
-    commit, with the length of the log in pages. Raises apsw.Error."""
+def connect(
+    path: Path, frozen: bool, create: bool, logged: Callable[[apsw.Connection, str, int], int]
+) -> apsw.Connection:
+    """A connection to a file, one that is only read where it is `frozen`, and made if it is not there
+    where `create`; `logged` is called after each commit, with the length of the log in pages. Raises apsw.Error."""
     _register_checksums()
-    flags, how = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, "psow=0"  # see log.py
+    flags, how = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0), "psow=0"  # see log.py
     if frozen:  # SQLite shares a file by writing beside it, even to read
         flags, how = apsw.SQLITE_OPEN_READONLY, "immutable=1"
     connection = apsw.Connection(f"{path.as_uri()}?{how}", flags | apsw.SQLITE_OPEN_URI, vfs=CHECKSUMS)
@@ -57,7 +60,8 @@ def connect(path: Path, frozen: bool, logged: Callable[[apsw.Connection, str, in
 
 def close(connection: apsw.Connection) -> None:
     """Closes a connection once the thread that is at work with it has done its statement."""
-    _patiently(connection.close, apsw.ThreadingViolationError)
+    with suppress(apsw.ThreadingViolationError):  # after PATIENCE seconds it is left to that thread
+        _patiently(connection.close, apsw.ThreadingViolationError)
 
 
 def wait(tries: int) -> bool:

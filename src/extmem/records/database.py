@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from extmem.durable import unlink
+from extmem.durable import size, unlink
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, StorageError, storage_error
 from extmem.records.base import Row
 from extmem.records.checkpoint import keeper
@@ -67,11 +68,12 @@ class Database:
         self.identity: tuple[int, int] | None = None
         self._opened: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._inherited: list[object] = []
+        self._closing = False
         self._keeper: apsw.Connection | None = None
         self._keeping = threading.Lock()
-        if folder.exists() and not folder.is_dir():
-            raise InvalidInput(f"{folder} is a file: a memory is a folder; give another path.", folder)
         try:
+            if folder.exists() and not folder.is_dir():
+                raise InvalidInput(f"{folder} is a file: a memory is a folder; give another path.", folder)
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, folder) from error
@@ -81,6 +83,7 @@ class Database:
         self.lock, self._gate = threading.Lock(), threading.RLock()
         self._prepare(drop_log)
         self.identity = self._identity()
+        self._frozen_at = self._state() if self.frozen else None
         if not self.frozen and self._log().exists():
             self.erased = not self._checkpoint("TRUNCATE", wait=0)  # one that was killed may have left it so
         self.session: Session | Asleep = Asleep(self)
@@ -89,27 +92,31 @@ class Database:
 
     def open(self) -> apsw.Connection:
         """A new connection to the file."""
+        if self.identity not in (None, self._identity()):
+            raise self._moved()
         try:
-            connection = connect(self.path, self.frozen, self._logged)
+            connection = connect(self.path, self.frozen, self.identity is None, self._logged)
         except apsw.Error as error:
             raise self.error(error) from error
         self._opened.add(connection)
-        if self.identity not in (None, self._identity()):
-            raise self._moved()
         return connection
 
     def close(self) -> None:
         """Closes every thread's connection, once what they are reading is read. Raises InvalidInput while one
         has a transaction open."""
-        for tries in itertools.count():
-            with self._gate:
-                if self.writing or threading.get_ident() in self.readers:
-                    raise InvalidInput("close() inside a transaction: leave it first.")
-                if not self.readers:
-                    opened, self._opened, self.session = list(self._opened), weakref.WeakSet(), Asleep(self)
-                    break
-            if not wait(tries):
-                raise StorageError(f"{self.path}: a thread reads it for long: wait for it, then close.")
+        try:
+            for tries in itertools.count():
+                with self._gate:
+                    if self.writing or threading.get_ident() in self.readers:
+                        raise InvalidInput("close() inside a transaction: leave it first.")
+                    if not self.readers:
+                        opened, self._opened, self.session = list(self._opened), weakref.WeakSet(), Asleep(self)
+                        break
+                    self._closing = True  # nobody begins to read
+                if not wait(tries):
+                    raise StorageError(f"{self.path}: a thread reads it for long: wait for it, then close.")
+        finally:
+            self._closing = False
         last = None
         with self._keeping, suppress(apsw.Error):
             last = None if self.frozen or not opened else self._keeper or keeper(str(self.path))
@@ -124,6 +131,8 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """See `Records.transaction`."""
         thread = threading.get_ident()
+        if thread in self.readers:
+            raise InvalidInput("a change inside a reading, such as an export or a verification: do it after it.")
         if thread in self.writing:
             with self._changing(self.session.own, *SAVEPOINT):
                 yield
@@ -134,6 +143,8 @@ class Database:
     @contextmanager
     def _inside(self, threads: set[int]) -> Iterator[Session]:
         """This thread's session, which nobody closes meanwhile."""
+        while self._closing:
+            time.sleep(0.001)
         with self._gate:
             session: Session = self.session.own
             threads.add(threading.get_ident())
@@ -145,7 +156,7 @@ class Database:
 
     @contextmanager
     def _changing(self, session: Session, begin: str, end: str, undo: str) -> Iterator[None]:
-        self.alive(session)
+        self.check_alive(session)
         try:
             session.execute(begin)
         except apsw.Error as error:
@@ -153,7 +164,7 @@ class Database:
         session.depth += 1
         try:
             yield
-            self.alive(session)
+            self.check_alive(session)
             session.execute(end)
         except BaseException as error:
             session.serial = next(self.serials)  # what was read meanwhile is void
@@ -169,7 +180,9 @@ class Database:
         and block its writes. Raises MemoryFormatError, StorageError, InvalidInput."""
         session = self.session.own
         if session.depth:
-            self.alive(session)
+            self.check_alive(session)
+        if self.frozen:
+            self.check_frozen()
         try:
             rows: list[Row] = session.execute(statement, values).fetchall()
             return rows
@@ -187,7 +200,16 @@ class Database:
         if session.erasing:
             session.erasing, self.erased = False, not self._checkpoint("TRUNCATE")
 
-    def alive(self, session: Session) -> None:
+    def check_frozen(self) -> None:
+        """Raises where a file that is read as one nobody writes has been written to, by who may."""
+        if self._frozen_at != self._state():
+            raise StorageError(f"{self.path} was changed while it was read without leave to write: open it again.")
+
+    def _state(self) -> tuple[int, int, int]:
+        there = os.stat(self.path)
+        return there.st_ino, there.st_size, there.st_mtime_ns
+
+    def check_alive(self, session: Session) -> None:
         """Raises where the transaction that a thread believes it has open is not there any more."""
         if session.process != os.getpid():
             raise InvalidInput("a transaction does not cross os.fork: the parent goes on with it, begin one here.")
@@ -219,8 +241,8 @@ class Database:
     def _prepare(self, drop_log: bool) -> None:
         """Makes the file, or checks that it is one of ours, whole and of this format."""
         log = self._log()
-        logged = log.exists() and log.stat().st_size > 0  # asked first: others may be making the file
-        if not (self.path.exists() and self.path.stat().st_size):
+        logged = size(log) > 0  # asked first: others may be making the file
+        if not size(self.path):
             if logged:  # SQLite would delete it
                 cure = "put it back, or move the log away and restore a snapshot"
                 raise MemoryFormatError(f"{self.path} is missing or empty, its log is there: {cure}.", self.path)
@@ -258,20 +280,31 @@ class Database:
     def _check_log(self, connection: apsw.Connection, log: Path) -> None:
         """SQLite takes a damaged write-ahead log for one that ends there, and what was committed after
         it is gone. Raises MemoryFormatError where the log goes on behind what SQLite has taken."""
-        if not log.exists() or log.stat().st_size <= 32:
+        try:
+            if log.stat().st_size <= 32:
+                return
+        except FileNotFoundError:
             return
         if self.frozen:
             raise StorageError(f"{log} is to be taken in first: copy the folder to where it may be written.", log)
-        connection.execute("BEGIN IMMEDIATE")
+        if not self._goes_on(log):
+            return
+        connection.execute("BEGIN IMMEDIATE")  # another may have been writing it
         try:
-            with closing(keeper(str(self.path))) as other:
-                _, taken, _ = other.execute("PRAGMA wal_checkpoint(NOOP)").get
-            goes_on = holds_more(log, taken)
+            goes_on = self._goes_on(log)
         finally:
             connection.execute("ROLLBACK")
         if goes_on:
             cure = "restore a snapshot, or run 'extmem verify --repair' to go on without those changes"
             raise MemoryFormatError(f"{log} is damaged, the last changes in it cannot be read: {cure}.", log)
+
+    def _goes_on(self, log: Path) -> bool:
+        with closing(keeper(str(self.path))) as other:
+            _, taken, _ = other.execute("PRAGMA wal_checkpoint(NOOP)").get
+        try:
+            return holds_more(log, taken)
+        except FileNotFoundError:  # all of it was taken in, by who closed it last
+            return False
 
     def _roll_back(self, session: Session, undo: str) -> None:
         if session.process == os.getpid() and session.connection.in_transaction:

@@ -1,5 +1,5 @@
 """Files beside records.db, for indexes: each is there when the transaction that wrote it is committed, and
-only then; one that a transaction deleted is gone from the disk when it has ended.
+only then; one that a transaction deleted is gone from the disk when it has ended, or at the next opening.
 
 Knows: the table `files` of records.db, paths. Does not know: what is in a file.
 
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from extmem.durable import write_durably
-from extmem.errors import MemoryFormatError, storage_error
+from extmem.errors import InvalidInput, MemoryFormatError, storage_error
 from extmem.records.base import Row, short_name
 from extmem.records.database import Database
 
@@ -32,7 +32,8 @@ class Files:
 
     def write(self, namespace: str, name: str, content: bytes) -> None:
         """Keeps a file; inside a transaction."""
-        assert re.fullmatch(r"datastores(/\w[\w.-]*)+", name, re.ASCII), name
+        if not re.fullmatch(r"datastores(/\w[\w.-]*)+", name, re.ASCII):
+            raise InvalidInput(f"{name!r} does not name a file: give letters, digits, '_', '.' and '-'.", name)
         self.delete(namespace, name)
         top = f"namespaces/{short_name(namespace)}/" if namespace else ""
         path = top + name

@@ -174,7 +174,7 @@ class RamRecords(Records):
             return [tables.record(0, row) for _, row in sorted(self._space.states.get(key, {}).items())]
 
     def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
-        check_key(prefix)
+        check_key(prefix), after is None or check_key(after)
         with self.reading():
             keys = sorted(k for k, row in self._space.rows.items() if k.startswith(prefix) and row[0] != NOTHING)
         return iter(keys if after is None else keys[bisect.bisect_right(keys, after) :])
@@ -204,6 +204,8 @@ class RamRecords(Records):
     def due(self, now: float) -> list[str]:
         with self.reading():
             coming, rows, keys = self._space.coming, self._space.rows, dict[str, float]()
+            if len(coming) > 2 * len(rows) + 64 and not self._core.depth:  # most of them are of values that are gone
+                coming[:] = sorted((row[2], key) for key, row in rows.items() if row[2] is not None)
             if not coming or coming[0][0] > now:
                 return []
             came = []

@@ -19,9 +19,9 @@ MOST = 10**6  # rows looked for in a table of which the end cannot be read
 
 
 class Rescue:
-    """Gives (table, row) as `Records.dump` does; `records` counts those, `unreadable` the rows of which it
-    cannot be told whether they held anything. Raises InvalidInput where there is no memory,
-    MemoryFormatError where not even its first page can be read."""
+    """Gives (table, row) as `Records.dump` does; `records` counts those, `unreadable` the places, each of rows
+    that follow one another, of which it cannot be told what they held. Raises InvalidInput where there is no memory,
+    MemoryFormatError where not even its first pages can be read."""
 
     def __init__(self, folder: Path) -> None:
         self.records = self.unreadable = 0
@@ -54,6 +54,7 @@ class Rescue:
     def _numbered(self, table: str, columns: str) -> Iterator[Any]:
         """The rows with their numbers before them, in order."""
         asked, at, last = f"SELECT rowid, {columns} FROM {table} WHERE rowid", 0, self._last(table)
+        unread = -1
         while at < last:
             try:
                 page = self.source.run(f"{asked} > ? AND rowid <= ? ORDER BY rowid LIMIT {STEP}", (at, last))
@@ -64,7 +65,8 @@ class Rescue:
                     try:
                         yield from self.source.run(f"{asked} = ?", (number,))
                     except MemoryFormatError:
-                        self.unreadable += 1
+                        self.unreadable += unread != number - 1
+                        unread = number
                 at += STEP
 
     def _last(self, table: str) -> int:

@@ -1,7 +1,7 @@
 """Records in a folder: SQLite, the most tested store there is.
 
-Knows: the tables of records.db, and the files beside it. Does not know: how the file is opened and
-shared (`database.py`); indexes: the keyword index asks for `connection` to live in the same transactions.
+Knows: the tables of records.db. Does not know: how the file is opened and shared (`database.py`), how files
+lie beside it (`files.py`); indexes: the keyword index lives in the same transactions by `run`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from extmem.errors import InvalidInput, MemoryFormatError
+from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, storage_error
 from extmem.records import tables
 from extmem.records.base import Record, Records, Row, joined, relative
 from extmem.records.database import Database
@@ -58,20 +58,23 @@ class SqliteRecords(Records):
         self.folder, self.namespace, self.place = self.database.folder, namespace, str(folder)
         self._files = Files(self.database)
         if database is None and not self.database.frozen:
-            self._files.sweep()
+            with suppress(ExtmemError):  # somebody is writing, say: the next opening does it
+                self._files.sweep()
 
     @property
     def connection(self) -> apsw.Connection:
         """This thread's connection, in autocommit mode outside of `transaction`."""
         session = self.database.session.own
         if session.depth:
-            self.database.alive(session)
+            self.database.check_alive(session)
         connection: apsw.Connection = session.connection
         return connection
 
     def get(self, key: str) -> Value | None:
         if type(key) is not str:
             key = check_key(key)
+        if self.database.frozen:
+            self.database.check_frozen()
         try:
             row = self.database.session.execute(_GET, (self.namespace, key)).fetchone()
         except (apsw.Error, UnicodeEncodeError) as error:
@@ -108,7 +111,8 @@ class SqliteRecords(Records):
         given, space = tables.common(like), self.namespace
         plain = [key if type(key) is str and key.isascii() else check_key(key) for key, _ in items]
         rows = [(space, key, *encode(value), *given) for key, (_, value) in zip(plain, items, strict=True)]
-        with nullcontext() if len(rows) == 1 or self.in_transaction else self.transaction():
+        alone = len(rows) == 1 and not self.database.readers  # inside a reading it would wait for its end
+        with nullcontext() if alone or self.in_transaction else self.transaction():
             connection = self.connection
             last = self.last_id() if len(rows) > 1 else 0
             before = connection.total_changes()
@@ -135,6 +139,8 @@ class SqliteRecords(Records):
             return True
 
     def keep(self, record: Record) -> None:
+        if record.value is None:  # in place of one that has expired
+            self.database.session.own.erasing = True
         row = (self.namespace, *tables.fields(record))
         self.run(f"INSERT OR REPLACE INTO states (namespace, {_FIELDS}) VALUES (?, {_MARKS})", row)
 
@@ -255,6 +261,8 @@ class SqliteRecords(Records):
             except FileNotFoundError as error:
                 cure = "run 'extmem verify --repair' first"
                 raise MemoryFormatError(f"{error.filename} is missing: {cure}.", error.filename) from error
+            except OSError as error:
+                raise storage_error(error, error.filename or self.folder) from error
 
     def load(self, rows: Iterable[tuple[str, Row]]) -> None:
         columns = {table: named for table, named, _ in DUMPED}
@@ -299,7 +307,7 @@ class SqliteRecords(Records):
 
     def _pages(self, columns: str, prefix: str, after: str | None) -> Iterator[Row]:
         """Rows in key order, a page at a time, of keys that were there when it began."""
-        check_key(prefix)
+        check_key(prefix), after is None or check_key(after)
         relation, start = (">=", prefix) if after is None or after < prefix else (">", check_key(after))
         last, limit = self.last_id(), 64
         while True:

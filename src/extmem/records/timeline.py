@@ -38,12 +38,12 @@ class Timeline:
             return None
         if moment is None and (row.due is None or row.due > now):
             return None if row.value is None else row
-        return valid_at(_unexpired(self.records.states(key) or [row], now), now if moment is None else moment)
+        return valid_at(unexpired(self.records.states(key) or [row], now), now if moment is None else moment)
 
     def states(self, key: str) -> list[Record]:
         """Every value of a key that is kept, by version."""
         row = self.records.find(key)
-        return [] if row is None else _unexpired(self.records.states(key) or [row], time.time())
+        return [] if row is None else unexpired(self.records.states(key) or [row], time.time())
 
     def write(self, new: Record, expect: int | None) -> int:
         """Gives a key a new value, inside a transaction; returns its version. Raises VersionConflict."""
@@ -51,7 +51,7 @@ class Timeline:
         here = row if row is not None and row.value is not None else None
         if expect is not None and expect != (here.version if here else 0):
             raise VersionConflict(new.key, expect, here.version if here else 0)
-        states = self.records.states(new.key) if row else []
+        states = unexpired(self.records.states(new.key), now) if row else []
         newest = here is not None and (not states or states[-1].version == here.version)
         if here is not None and expect is None and newest and _same(here, new):
             return here.version
@@ -81,7 +81,7 @@ class Timeline:
         if len(states) == 1 or self._current(states[0].key) is not None:
             for state in states:
                 self.write(state, None)
-        elif left := _unexpired(states, time.time()):
+        elif left := unexpired(states, time.time()):
             for state in left:
                 self.records.keep(state)
             self._place(None, left, time.time())
@@ -103,7 +103,7 @@ class Timeline:
                     for key in self.records.due(time.time()):
                         self._current(key)
             return True
-        except StorageError:
+        except (StorageError, InvalidInput):  # InvalidInput: inside a reading
             return False
 
     def walk(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
@@ -126,7 +126,7 @@ class Timeline:
         if row is None or row.due is None or row.due > now:
             return row
         states = self.records.states(key) or [row]
-        left = _unexpired(states, now)
+        left = unexpired(states, now)
         if not left:
             self._drop(row)
             self.records.delete(key)
@@ -153,7 +153,7 @@ class Timeline:
             self.discard(row)
 
 
-def _unexpired(states: Sequence[Record], now: float) -> list[Record]:
+def unexpired(states: Sequence[Record], now: float) -> list[Record]:
     """Those of a key's states that are still to be known; none once the last one has expired."""
     left = [s for s in states if s.value is not None and (s.expires is None or s.expires > now)]
     return left if left and left[-1].version == states[-1].version else []
@@ -226,10 +226,9 @@ def seconds(moment: Moment) -> float:
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     if not isinstance(moment, int | float) or moment != moment:
         raise InvalidInput(f"{moment!r} is not a moment: give a datetime or seconds since 1970.", moment)
-    try:
-        return float(moment)
-    except OverflowError as error:
-        raise InvalidInput("a moment of so many digits: give seconds since 1970.", moment) from error
+    if not abs(moment) < 1e300:
+        raise InvalidInput("no moment lies so far away: leave it out where there is no beginning or end.", moment)
+    return float(moment)
 
 
 def begins(record: Record) -> float:
@@ -239,7 +238,7 @@ def begins(record: Record) -> float:
 
 def valid_at(states: Sequence[Record], moment: float) -> Record | None:
     """The one of a key's values that is valid at a moment."""
-    begun = [state for state in states if begins(state) <= moment]
+    begun = [state for state in states if state.value is not None and begins(state) <= moment]
     if not begun:
         return None
     last = max(begun, key=lambda state: (begins(state), state.version))
@@ -248,5 +247,6 @@ def valid_at(states: Sequence[Record], moment: float) -> Record | None:
 
 def next_change(states: Sequence[Record], moment: float) -> float | None:
     """The first moment after this one at which the key's answer changes: a value begins, ends or expires."""
-    changes = [moment for state in states for moment in (begins(state), state.valid_to, state.expires)]
+    there = (state for state in states if state.value is not None)
+    changes = [change for state in there for change in (begins(state), state.valid_to, state.expires)]
     return min((change for change in changes if change is not None and change > moment), default=None)

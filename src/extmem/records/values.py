@@ -6,6 +6,7 @@ Knows: text, bytes, numbers, JSON. Does not know: where they are kept.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from extmem.errors import InvalidInput
@@ -52,6 +53,13 @@ def check_key(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidInput(f"key {key!r} is not text: give a str.", key)
     return valid_text(str.__str__(key))
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """The keys as a list; one key alone is one of them. Raises InvalidInput."""
+    if not isinstance(keys, Iterable):
+        raise InvalidInput(f"keys {keys!r}: give a list of them.", keys)
+    return [check_key(keys)] if isinstance(keys, str) else [check_key(key) for key in keys]
 
 
 def valid_text(text: str) -> str:
