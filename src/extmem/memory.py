@@ -182,6 +182,7 @@ class Memory:
 
     def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
         """The keys in order (of their code points), those behind `after`."""
+        after = after if after is None else check_key(after)
         if self.timeline.settle():
             return self.records.keys(prefix, after)
         return (record.key for record in self.timeline.walk(prefix, after))

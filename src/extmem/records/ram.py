@@ -174,7 +174,7 @@ class RamRecords(Records):
             return [tables.record(0, row) for _, row in sorted(self._space.states.get(key, {}).items())]
 
     def keys(self, prefix: str = "", after: str | None = None) -> Iterator[str]:
-        check_key(prefix), after is None or check_key(after)
+        check_key(prefix)
         with self.reading():
             keys = sorted(k for k, row in self._space.rows.items() if k.startswith(prefix) and row[0] != NOTHING)
         return iter(keys if after is None else keys[bisect.bisect_right(keys, after) :])

@@ -307,7 +307,7 @@ class SqliteRecords(Records):
 
     def _pages(self, columns: str, prefix: str, after: str | None) -> Iterator[Row]:
         """Rows in key order, a page at a time, of keys that were there when it began."""
-        check_key(prefix), after is None or check_key(after)
+        check_key(prefix)
         relation, start = (">=", prefix) if after is None or after < prefix else (">", check_key(after))
         last, limit = self.last_id(), 64
         while True:

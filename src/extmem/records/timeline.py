@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 
 from extmem.errors import InvalidInput, StorageError, VersionConflict
 from extmem.records.base import Record, Records
-from extmem.records.values import encode, encode_json
+from extmem.records.values import check_key, encode, encode_json
 
 Moment = float | datetime
 
@@ -108,7 +108,7 @@ class Timeline:
 
     def walk(self, prefix: str = "", after: str | None = None) -> Iterator[Record]:
         """What is valid now, in the order of the keys, each as of the moment it is given."""
-        late: list[Record] = []
+        after, late = None if after is None else check_key(after), list[Record]()
         if not self.settle():
             keys = (k for k in self.records.due(time.time()) if k.startswith(prefix) and (after is None or k > after))
             waiting = set(self.records.waiting())
