@@ -40,8 +40,12 @@ class KeywordIndex(Index):
         self.records = records
         writable = isinstance(records, SqliteRecords) and not records.database.frozen
         self._file = cast(SqliteRecords, records) if writable else None
-        self._ram = None if self._file is not None else apsw.Connection(":memory:")
         self._table = "words_" + short_name(records.namespace)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Knows nothing yet of what is there."""
+        self._ram = None if self._file is not None else apsw.Connection(":memory:")
         self._seen: object = None
         self._open: set[int] = set()  # ids taken into RAM inside a transaction, which may be given again
         self._looked = (0, 0)  # when that much was taken in, there was nothing more up to this id
@@ -54,7 +58,7 @@ class KeywordIndex(Index):
         words = list(dict.fromkeys(_WORD.findall(_spaced(query))))[:WORDS]
         wanted = " OR ".join(f'"{word}"' for word in words)
         if self._file is None and self._process != os.getpid():  # forked, perhaps from beside a search
-            self.__init__(self.records)  # type: ignore[misc]
+            self._begin()
         while words:
             if self._file is not None:
                 self._catch_up()
