@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from extmem.errors import InvalidInput, MemoryFormatError, WrongKey
+from extmem.errors import InvalidInput, WrongKey
 from extmem.records.base import Records
 from extmem.records.ram import RamRecords
-from extmem.records.rescue import Rescue
+from extmem.records.rescue import Rescue, reopened
 from extmem.records.sqlite import SqliteRecords
 
 if TYPE_CHECKING:
@@ -45,34 +45,34 @@ def open_plain(place: str | Path | None) -> Records:
     named = isinstance(place, str | Path) and str(place) and "\0" not in str(place)
     if not named or str(place).encode("utf-8", "replace").decode() != str(place):
         raise InvalidInput(f"{place!r} is not a path: give a folder's, or a postgresql:// address.", place)
-    if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
-        return _postgres(place)
+    if is_server(place):
+        return _postgres(str(place))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(place)):
         scheme = str(place).partition(":")[0]
         raise InvalidInput(f"there are no memories at {scheme}: addresses: give a folder, or a text postgresql://….")
     return SqliteRecords(Path(place))
 
 
+def is_server(place: str | Path) -> bool:
+    """Whether that is the address of a server and not a folder."""
+    return isinstance(place, str) and place.startswith(("postgresql://", "postgres://"))
+
+
 def salvaged(place: str | Path) -> list[str]:
     """Makes a damaged folder one that opens: gives up changes in a write-ahead log that cannot be read,
     and takes out keyword indexes that are damaged; a line for each."""
-    if "://" in str(place):
+    if is_server(place):
         return []
-    given_up = []
+    records, damaged = reopened(Path(place))
     try:
-        records = SqliteRecords(Path(place))
-    except MemoryFormatError as error:
-        records = SqliteRecords(Path(place), drop_log=True)
-        given_up.append(str(error).partition(":")[0])
-    try:
-        return given_up + [f"keyword index {name}" for name in records.excise()]
+        return [damaged] * bool(damaged) + [f"keyword index {name}" for name in records.excise()]
     finally:
         records.close()
 
 
 def rescued(place: str | Path, to: str | Path) -> tuple[int, int]:
     """Copies what can still be read of a damaged folder into a new memory; how many records, and of how many
-    rows it cannot be told what they held. Raises InvalidInput where there is no memory, or one at `to`."""
+    places it cannot be told what they held. Raises InvalidInput where there is no memory, or one at `to`."""
     rows = Rescue(Path(place))
     target = open_plain(to)
     try:

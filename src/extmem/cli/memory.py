@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from extmem.cli import given, output
 from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, must_be_there, opened, shown
 from extmem.memory import Memory
-from extmem.opening import salvaged
+from extmem.opening import rescued, salvaged
 
 FIGURES = ("records", "namespaces", "encrypted", "history", "bytes", "datastores")  # in this order, others behind
 WELL = "every checksum is right, every index holds exactly its records' entries"
@@ -69,7 +69,7 @@ def verify(
     status 1 if something is wrong. With --repair keyword indexes are derived anew, damaged segments are struck
     out of datastores (memorize their documents again), and a damaged write-ahead log is given up."""
     must_be_there(memory)
-    gave_up: list[str] = (salvaged(memory) or []) if repair else []
+    gave_up = salvaged(memory) if repair else []
     with opened(memory) as handle:
         before = wrong = handle.verify()
         if repair:
@@ -92,8 +92,6 @@ def salvage(
 ) -> None:
     """Copy what can still be read of a damaged memory. It goes into a new one at TO; exit status 1 if there were
     places that could not be read."""
-    from extmem.opening import rescued
-
     copied, unread = rescued(must_be_there(memory), to)
     if as_json:
         output.as_json({"to": to, "records": copied, "unread": unread})

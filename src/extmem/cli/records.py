@@ -16,6 +16,7 @@ import typer
 from extmem.cli import given, output
 from extmem.errors import InvalidInput
 from extmem.memory import Memory
+from extmem.opening import is_server
 
 MemoryOption = Annotated[
     str,
@@ -52,9 +53,8 @@ def opened(
 
 def is_there(place: str) -> bool:
     """Whether a memory lies there; a server is asked when it is opened."""
-    server = place.startswith(("postgresql://", "postgres://"))
     files = [Path(place) / name for name in ("records.db", "records.db-wal")] if place else []
-    return server or any(file.is_file() for file in files)
+    return is_server(place) or any(file.is_file() for file in files)
 
 
 def must_be_there(place: str) -> str:

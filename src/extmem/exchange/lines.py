@@ -18,14 +18,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from extmem.errors import InvalidInput, StorageError, storage_error
 from extmem.memory import Memory
-from extmem.records.base import Record, Records, relative
+from extmem.records.base import Record, Records, below, relative
 from extmem.records.timeline import checked, unexpired, valid_at
 from extmem.records.values import valid_text
 
@@ -121,16 +120,11 @@ def _lines(top: Records, now: float, last: tuple[str, str] | None = None) -> Ite
         if last is not None and space < last[0]:
             continue
         after = last[1] if last is not None and space == last[0] else None
-        here = _at(top, space)
+        here = below(top, space)
         waiting = sorted(key for key in here.waiting() if after is None or key > after)
         for key in heapq.merge(here.keys(after=after), waiting):
             if line := _line(here, space, key, now):
                 yield line
-
-
-def _at(top: Records, space: str) -> Records:
-    """The records of a namespace below; of this one for ''."""
-    return reduce(lambda records, name: records.within(name), space.split("/") if space else (), top)
 
 
 def _line(here: Records, space: str, key: str, now: float) -> bytes | None:
@@ -175,7 +169,7 @@ def _written(file: IO[bytes], top: Records, now: float) -> tuple[int, tuple[str,
             lines, end, line = lines + 1, end + len(found), found
     with suppress(InvalidInput):  # no line of ours
         space, (state, *_) = read(line, file.name)
-        if line == _line(_at(top, space), space, state.key, now):
+        if line == _line(below(top, space), space, state.key, now):
             file.truncate(end)
             return lines, (space, state.key)
     file.truncate(0)  # of another memory, or of one that has changed there

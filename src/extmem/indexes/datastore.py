@@ -66,7 +66,6 @@ class Datastore(Index):
         self._index: faiss.Index | None = None
         self._quantizer: faiss.Index | None = None
         self._seen: object = None
-
         self._lock = threading.RLock()  # what was loaded and its index belong together
 
     def __len__(self) -> int:
@@ -79,8 +78,9 @@ class Datastore(Index):
 
     def use_cells(self, cells: NDArray[np.float32]) -> None:
         """Takes the model's cells, when a datastore that was opened without the model meets it."""
-        if self.cells is None:
-            self.cells, self._index = cells, None
+        with self._lock:
+            if self.cells is None:
+                self.cells, self._index = cells, None
 
     def holds(self, record_id: int) -> bool:
         """Whether this record has entries here."""
@@ -263,24 +263,21 @@ class Datastore(Index):
     def _load(self) -> Arrays:
         """The entries as the ledger has them now, whoever wrote them."""
         with self._lock:
-            return self._loaded()
-
-    def _loaded(self) -> Arrays:
-        seen = self.records.generation()
-        if seen != self._seen:
-            ledger = self.records.ledger(self._kind)
-            if list(ledger) != self._joined_from:
-                try:
-                    parts = [self._read(name, note) for name, note in ledger.items()]
-                except MemoryFormatError:
-                    if self.records.ledger(self._kind) == ledger:
-                        raise
-                    return self._loaded()  # another process has just written it anew
-                self._segments = dict(zip(ledger, parts, strict=True))
-                self._arrays = _joined([self._nothing(), *parts])
-                self._joined_from, self._index = list(ledger), None
-            self._seen = seen
-        return self._arrays
+            seen = self.records.generation()
+            if seen != self._seen:
+                ledger = self.records.ledger(self._kind)
+                if list(ledger) != self._joined_from:
+                    try:
+                        parts = [self._read(name, note) for name, note in ledger.items()]
+                    except MemoryFormatError:
+                        if self.records.ledger(self._kind) == ledger:
+                            raise
+                        return self._load()  # another process has just written it anew
+                    self._segments = dict(zip(ledger, parts, strict=True))
+                    self._arrays = _joined([self._nothing(), *parts])
+                    self._joined_from, self._index = list(ledger), None
+                self._seen = seen
+            return self._arrays
 
     def _exact(self) -> bool:
         return self.cells is None or len(self._arrays["tokens"]) <= EXACT_LIMIT

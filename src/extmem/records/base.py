@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import reduce
 from typing import Any, NamedTuple
 
 from extmem.errors import InvalidInput
@@ -220,6 +221,11 @@ class Records(ABC):
 def short_name(namespace: str) -> str:
     """32 hex digits that stand for a namespace in the names of tables and folders."""
     return hashlib.sha256(namespace.encode()).hexdigest()[:32]
+
+
+def below(records: Records, path: str) -> Records:
+    """The records of the namespace within namespaces that "outer/inner" names; "" is this one."""
+    return reduce(lambda here, name: here.within(name), path.split("/") if path else (), records)
 
 
 def joined(parent: str, name: str) -> str:

@@ -22,7 +22,7 @@ from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, StorageE
 from extmem.records.base import Row
 from extmem.records.checkpoint import keeper
 from extmem.records.connection import CHECKSUM, close, connect, meaning, number, wait
-from extmem.records.log import holds_more
+from extmem.records.log import HEAD, holds_more
 from extmem.records.schema import APPLICATION, FORMAT, create, migrate
 
 LOG = 2_000  # pages: a log that has grown so far is moved into the database
@@ -65,7 +65,7 @@ class Database:
         self.writing: set[int] = set()  # threads that have a transaction open
         self.readers: set[int] = set()  # and those that read as of one moment
         self.erased = False  # whether the log may hold what was forgotten
-        self.identity: tuple[int, int] | None = None
+        self.identity: tuple[int, ...] | None = None
         self._opened: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._inherited: list[object] = []
         self._closing = False
@@ -83,7 +83,7 @@ class Database:
         self.lock, self._gate = threading.Lock(), threading.RLock()
         self._prepare(drop_log)
         self.identity = self._identity()
-        self._frozen_at = self._state() if self.frozen else None
+        self._frozen_at = self._stat()
         if not self.frozen and self._log().exists():
             self.erased = not self._checkpoint("TRUNCATE", wait=0)  # one that was killed may have left it so
         self.session: Session | Asleep = Asleep(self)
@@ -202,12 +202,8 @@ class Database:
 
     def check_frozen(self) -> None:
         """Raises where a file that is read as one nobody writes has been written to, by who may."""
-        if self._frozen_at != self._state():
+        if self._stat() != self._frozen_at:
             raise StorageError(f"{self.path} was changed while it was read without leave to write: open it again.")
-
-    def _state(self) -> tuple[int, int, int]:
-        there = os.stat(self.path)
-        return there.st_ino, there.st_size, there.st_mtime_ns
 
     def check_alive(self, session: Session) -> None:
         """Raises where the transaction that a thread believes it has open is not there any more."""
@@ -280,10 +276,7 @@ class Database:
     def _check_log(self, connection: apsw.Connection, log: Path) -> None:
         """SQLite takes a damaged write-ahead log for one that ends there, and what was committed after
         it is gone. Raises MemoryFormatError where the log goes on behind what SQLite has taken."""
-        try:
-            if log.stat().st_size <= 32:
-                return
-        except FileNotFoundError:
+        if size(log) <= HEAD:
             return
         if self.frozen:
             raise StorageError(f"{log} is to be taken in first: copy the folder to where it may be written.", log)
@@ -324,13 +317,18 @@ class Database:
     def _log(self) -> Path:
         return self.path.with_name("records.db-wal")
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Which file of the disk it is."""
+    def _stat(self) -> tuple[int, int, int, int] | None:
+        """Which file of the disk it is (two numbers), its size, and when it was written; None if it is gone."""
         try:
             there = os.stat(self.path)
         except OSError:
             return None
-        return there.st_dev, there.st_ino
+        return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+
+    def _identity(self) -> tuple[int, ...] | None:
+        """Which file of the disk it is."""
+        there = self._stat()
+        return there and there[:2]
 
     def _moved(self) -> StorageError:
         said = "was moved, removed or replaced while it was open: open it where it is now"

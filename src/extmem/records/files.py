@@ -87,11 +87,12 @@ class Files:
 
 
 def _lying(folder: Path) -> Iterator[str]:
-    """The paths of all files of indexes, from the memory's folder on."""
-    tops = [folder / "datastores"]
+    """The paths of all files of indexes, from the memory's folder on. Every opening asks for them: os.walk takes
+    a third of what Path.rglob does."""
+    tops = ["datastores"]
     with suppress(OSError):
-        tops += [Path(space.path) / "datastores" for space in os.scandir(folder / "namespaces")]
+        tops += [f"namespaces/{name}/datastores" for name in os.listdir(folder / "namespaces")]
+    start = len(f"{folder}/")
     for top in tops:
-        for path in top.rglob("*"):
-            if path.is_file():
-                yield path.relative_to(folder).as_posix()
+        for place, _, names in os.walk(f"{folder}/{top}"):
+            yield from (f"{place}/{name}"[start:] for name in names)

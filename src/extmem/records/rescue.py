@@ -18,6 +18,15 @@ STEP = 256  # rows asked for at once
 MOST = 10**6  # rows looked for in a table of which the end cannot be read
 
 
+def reopened(folder: Path) -> tuple[SqliteRecords, str]:
+    """The records of a folder, without the changes in its log where that is damaged, and what was damaged then.
+    Raises MemoryFormatError where they cannot be opened so either."""
+    try:
+        return SqliteRecords(folder), ""
+    except MemoryFormatError as error:
+        return SqliteRecords(folder, drop_log=True), str(error).partition(":")[0]
+
+
 class Rescue:
     """Gives (table, row) as `Records.dump` does; `records` counts those, `unreadable` the places, each of rows
     that follow one another, of which it cannot be told what they held. Raises InvalidInput where there is no memory,
@@ -27,10 +36,7 @@ class Rescue:
         self.records = self.unreadable = 0
         if not (folder / "records.db").exists():
             raise InvalidInput(f"there is no memory at {folder}: check the path.", folder)
-        try:
-            self.source = SqliteRecords(folder)
-        except MemoryFormatError:
-            self.source = SqliteRecords(folder, drop_log=True)
+        self.source, _ = reopened(folder)
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
         try:

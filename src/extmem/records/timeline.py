@@ -185,12 +185,10 @@ def checked(record: Record) -> Record:
             continue
         if isinstance(moment, bool) or not isinstance(moment, int | float) or not abs(moment) < 1e300:
             raise refuse(name, "seconds since 1970")
-    if isinstance(record.trust, bool) or not isinstance(record.trust, int | float) or not 0 <= record.trust <= 1:
+    if isinstance(record.trust, bool):
         raise refuse("trust", "a number from 0 to 1")
-    if record.metadata is not None and type(record.metadata) is not dict:
-        raise refuse("metadata", "a dict or None")
-    if record.author is not None and not isinstance(record.author, str):
-        raise refuse("author", "a name or None")
+    if wrong := _misdescribed(record.metadata, record.author, record.trust):
+        raise refuse(*wrong)
     now = time.time()
     return record._replace(updated=min(record.updated, now), created=min(record.created, now), due=record.expires)
 
@@ -205,12 +203,9 @@ def said(
 ) -> Record:
     """A record with all that is said of a value but its key and itself. Raises InvalidInput."""
     now = time.time()
-    if metadata is not None and type(metadata) is not dict:
-        raise InvalidInput(f"metadata is {metadata!r}: give a dict.", metadata)
-    if author is not None and not isinstance(author, str):
-        raise InvalidInput(f"author is {author!r}: give a name.", author)
-    if not isinstance(trust, int | float) or not 0 <= trust <= 1:
-        raise InvalidInput(f"trust is {trust!r}: give a number from 0 to 1.", trust)
+    if wrong := _misdescribed(metadata, author, trust):
+        given = {"metadata": metadata, "author": author, "trust": trust}[wrong[0]]
+        raise InvalidInput(f"{wrong[0]} is {given!r}: give {wrong[1]}.", given)
     if ttl is not None and (not isinstance(ttl, int | float) or not 0 < ttl < 1e300):
         raise InvalidInput(f"ttl is {ttl!r}: give seconds, more than 0.", ttl)
     starts, ends = (None if moment is None else seconds(moment) for moment in (valid_from, valid_to))
@@ -218,6 +213,17 @@ def said(
         raise InvalidInput("valid_to is not after valid_from: give a later moment.", valid_to)
     due = None if ttl is None else now + ttl
     return Record("", None, 1, now, now, metadata, author, trust, due, starts, ends, due)
+
+
+def _misdescribed(metadata: object, author: object, trust: object) -> tuple[str, str] | None:
+    """The first of these that no record can have, and what to give for it."""
+    if metadata is not None and type(metadata) is not dict:
+        return "metadata", "a dict"
+    if author is not None and not isinstance(author, str):
+        return "author", "a name"
+    if not isinstance(trust, int | float) or not 0 <= trust <= 1:
+        return "trust", "a number from 0 to 1"
+    return None
 
 
 def seconds(moment: Moment) -> float:

@@ -20,11 +20,10 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
 from typing import Any, Final
 
 from extmem.errors import InvalidInput, MemoryFormatError, WrongKey
-from extmem.records.base import Record, Records, Row
+from extmem.records.base import Record, Records, Row, below
 from extmem.records.keys import ID, KeySource, Ring, UnknownKey, blinder, master_key, new_master_key
 
 FORMAT: Final = 1
@@ -102,7 +101,7 @@ class Vault:
 
     def at(self, place: str) -> Records:
         """The inner records of a place."""
-        return reduce(lambda records, part: records.within(part), place.split("/") if place else [], self.root)
+        return below(self.root, place)
 
     def seal(self, place: str) -> Seal | None:
         """The seal of a place, if it has one; outside of a transaction perhaps an old one."""

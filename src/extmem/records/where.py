@@ -71,8 +71,9 @@ def _test(name: str, wanted: object, depth: int) -> Test:
     field, _, inner = str(name).partition(".")
     if name not in FIELDS and (field != "metadata" or not inner):
         raise InvalidInput(f"where: there is no field {name!r}: give {', '.join(sorted(FIELDS))} or metadata.…", name)
-    signed = isinstance(wanted, Mapping) and any(str(sign).startswith("$") for sign in wanted)
-    conditions = wanted if signed and isinstance(wanted, Mapping) else {"$eq": wanted}
+    conditions: Mapping[object, object] = {"$eq": wanted}
+    if isinstance(wanted, Mapping) and any(str(sign).startswith("$") for sign in wanted):
+        conditions = wanted
     compared = [(_operator(sign), _compared(name, sign, other)) for sign, other in conditions.items()]
 
     def test(record: Record) -> bool:
