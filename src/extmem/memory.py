@@ -218,15 +218,18 @@ class Memory:
             raise InvalidInput(f"query {query!r} is not text: give a str.", query)
         if type(k) is not int or not 1 <= k < 2**31:
             raise InvalidInput(f"k is {k!r}: give a whole number, at least 1.", k)
-        fits, wanted = filtered(where), k
+        fits = filtered(where)
         self.timeline.settle()
-        while True:
-            found = self._keyword.search(query, wanted)
-            there = ((record, score) for record, score in found if self.timeline.fresh(record) is record)
-            hits = [Hit(record.key, record.value, score, "keyword") for record, score in there if fits(record)]
-            if len(hits) >= k or len(found) < wanted:
-                return hits[:k]
-            wanted *= 4
+        found = self._keyword.search(query)
+        import numpy as np
+        order = np.lexsort((found.ids, -found.scores))
+        hits = []
+        for n in order:
+            r = self.records.by_id(int(found.ids[n]))
+            if r is not None and self.timeline.fresh(r) is r and fits(r):
+                hits.append(Hit(r.key, r.value, float(found.scores[n]), "keyword"))
+                if len(hits) == k: break
+        return hits
 
     def duplicates(self, threshold: float = 0.6) -> list[Pair]:
         """Pairs of keys whose texts share at least this part of their three-word runs, the most alike

@@ -17,6 +17,7 @@ import pytest
 from extmem import Memory
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.indexes.datastore import Entries
+from extmem.indexes.postings import Document
 
 
 def memorize(memory: Memory, key: str, count: int = 3) -> None:
@@ -153,7 +154,7 @@ def test_a_damaged_keyword_index_is_found_and_derived_anew(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store_many((f"k{number}", f"quick fox {number} " * 5) for number in range(3000))
         assert len(memory.search("fox", k=3000)) == 3000
-        where = f"name = '{memory._keyword._table}_data' AND pagetype = 'leaf'"
+        where = f"name = '{memory._keyword._postings.table}' AND pagetype = 'leaf'"
         (page,) = memory.records.run(f"SELECT max(pageno) FROM dbstat WHERE {where}")[0]
     damaged(tmp_path / "m" / "records.db", (page - 1) * 4096 + 1000)
     with Memory(tmp_path / "m") as memory:
@@ -169,12 +170,11 @@ def test_words_that_do_not_fit_their_record_are_found(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store_many([("a", "quick"), ("b", "fox"), ("c", "dog")])
         memory.search("fox")
-        table, ids = memory._keyword._table, [memory.record(key).id for key in "abc"]
-        for number, words, instead in ((ids[0], "a\nquick", "a\nslow"), (ids[1], "b\nfox", None)):
-            memory.records.run(f"INSERT INTO {table} ({table}, rowid, words) VALUES ('delete', ?, ?)", (number, words))
-            if instead:
-                memory.records.run(f"INSERT INTO {table} (rowid, words) VALUES (?, ?)", (number, instead))
-        memory.records.run(f"INSERT INTO {table} (rowid, words) VALUES (99, 'nobody')")
+        postings, ids = memory._keyword._postings, [memory.record(key).id for key in "abc"]
+        with memory.transaction():
+            postings.remove(Document(ids[0], {"quick": 1}, 2))
+            postings.remove(Document(ids[1], {"b": 1, "fox": 1}, 2))
+            postings.add([Document(99, {"nobody": 1}, 1)])
         said = memory.verify()
         assert len(said) == 3 and all("keyword index" in line for line in said)
         memory.repair()

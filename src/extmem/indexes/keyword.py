@@ -1,36 +1,52 @@
-"""KeywordIndex: words -> record ids, ranked by BM25 (SQLite's FTS5).
+"""KeywordIndex: words -> records, ranked by BM25 (Robertson and Zaragoza 2009, equation 3.15).
 
-Knows: the words of keys and values. Does not know: vectors, models.
+Knows: the terms of records, their postings. Does not know: vectors, models, tables.
 
-Every namespace has a table of its own, so that how rare a word is in one says nothing about another.
-Storing does not wait for it: a search first takes in what was stored since the last one. Records in a
-folder keep it in their own database (without their text: contentless) and forget in one transaction;
-what is forgotten is taken out of it at once (FTS5's secure-delete). For records that lie elsewhere, or
-sealed, it is held in RAM. Chinese is indexed by the character.
+    score(q, r) = Σ_{t in q} ln(1 + (N − n_t + ½) / (n_t + ½)) · f (K1 + 1) / (f + K1 (1 − B + B |r| / avg))
+
+with f the times that r holds t, n_t the records that hold it, N all of them, |r| the length of r without stop
+words. Every namespace counts for itself, so that how rare a word is in one says nothing about another.
+Storing does not wait for the index: a search first takes in what was stored since the last one. In a folder
+and in PostgreSQL it lies with the records and forgets in their transaction; for records that are sealed, read-
+only or in RAM it is held in RAM and compared with them at each search.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import re
 import threading
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import cast
+from typing import Any, NamedTuple
 
-import apsw
+import numpy as np
+from numpy.typing import NDArray
 
 from extmem.indexes.base import Index
-from extmem.records.base import Record, Records, Row, short_name
-from extmem.records.sqlite import SqliteRecords
+from extmem.indexes.postings import BLOCK, MOST, Document, Postings, RamPostings, array, postings_of
+from extmem.records.base import Record, Records, short_name
+from extmem.text.terms import asked, telling, terms
 
-FORMAT = 1  # of the words: an index of another one is derived anew
-BATCH = 1_000  # records taken in by one transaction
+FORMAT = 2  # of terms and postings: an index of another one is derived anew
+BATCH = 4_096  # records taken in by one transaction
 WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
-_HAN = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
-_WORD = re.compile(r"\w+")
+K1, B = 1.2, 0.75
+
+
+class Scores(NamedTuple):
+    """The records that hold a term of a query: `ids` (N,) int64, ascending, and `scores` (N,) float32, above 0;
+    `records` is how many records there are at all."""
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    records: int
+
+
+NONE = Scores(np.empty(0, np.int64), np.empty(0, np.float32), 0)
 
 
 class KeywordIndex(Index):
@@ -38,84 +54,103 @@ class KeywordIndex(Index):
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        writable = isinstance(records, SqliteRecords) and not records.database.frozen
-        self._file = cast(SqliteRecords, records) if writable else None
-        self._table = "words_" + short_name(records.namespace)
+        self._name = "words_" + short_name(records.namespace)
         self._begin()
 
     def _begin(self) -> None:
         """Knows nothing yet of what is there."""
-        self._ram = None if self._file is not None else apsw.Connection(":memory:")
+        kept = postings_of(self.records)
+        self._kept, self._postings = kept is not None, kept or RamPostings()
+        self._documents: dict[int, Document] = {}  # those in RAM
         self._seen: object = None
         self._open: set[int] = set()  # ids taken into RAM inside a transaction, which may be given again
         self._looked = (0, 0)  # when that much was taken in, there was nothing more up to this id
         self._lock = threading.RLock()  # threads share the index in RAM
         self._process = os.getpid()
 
-    def search(self, query: str, k: int) -> list[tuple[Record, float]]:
-        """(record, score), the best first, at most k; each of the query's first WORDS different words counts,
-        none must be there. The score is BM25's, higher is better; equal scores stand in order of storing."""
-        words = list(dict.fromkeys(_WORD.findall(_spaced(query))))[:WORDS]
-        wanted = " OR ".join(f'"{word}"' for word in words)
-        if self._file is None and self._process != os.getpid():  # forked, perhaps from beside a search
+    def search(self, query: str) -> Scores:
+        """The score of every record that holds a term of the query. Its stop words count only where it has no
+        others, and WORDS different ones at most."""
+        wanted = asked(query)[:WORDS]
+        if not self._kept and self._process != os.getpid():  # forked, perhaps from beside a search
             self._begin()
-        while words:
-            if self._file is not None:
+        while wanted:
+            if self._kept:
                 self._catch_up()
-            with self.records.reading(), self._lock if self._file is None else nullcontext():
-                if self._file is None:
+            with self.records.reading(), nullcontext() if self._kept else self._lock:
+                if not self._kept:
                     self._compare()
                 elif self._new(1):
                     continue  # stored since
-                return self._found(wanted, k)
-        return []
+                return self._scores(wanted)
+        return NONE
 
     def discard(self, record: Record) -> None:
         """Takes a record's words out; in RAM that waits for the next search."""
-        if self._file is not None and record.value is not None and record.id <= self._through():
-            delete = f"INSERT INTO {self._table} ({self._table}, rowid, words) VALUES ('delete', ?, ?)"
-            self._run(delete, (record.id, _words(record)))
-            if not self._run(f"SELECT rowid FROM {self._table} LIMIT 1"):
+        if not self._kept or record.value is None:
+            return
+        if self._is_old():
+            self.clear()
+        elif record.id <= self._note()["through"]:
+            self._remove(_document(record))
+            if self._postings.is_empty():
                 self.clear()  # a namespace that is empty again leaves nothing
 
     def clear(self) -> None:
         with self._lock:
-            self._run(f"DROP TABLE IF EXISTS {self._table}")
-            self.records.ledger_remove("keyword", self._table)
-            self._seen, self._looked = None, (0, 0)
+            self._postings.clear()
+            self.records.ledger_remove("keyword", self._name)
+            self._documents, self._seen, self._looked = {}, None, (0, 0)
 
     def verify(self) -> list[str]:
-        """Compares the words of every record that was taken in with the words that are held."""
+        """Compares the postings of every record that was taken in with the postings that are held."""
         with self._lock:
-            if self._file is None:
+            if not self._kept:
                 self._compare()
-            if not self._is_there():
+            if self._is_old():
                 return []
-            held = _sums(self._run, self._table)
-            through = max(held, default=0) if self._file is None else self._through()
-        fresh = KeywordIndex.__new__(KeywordIndex)
-        fresh.records, fresh._file, fresh._ram, fresh._table = self.records, None, apsw.Connection(":memory:"), "fresh"
-        fresh._insert(record for record in self.records.iterate() if record.id <= through)
-        there = _sums(fresh._run, "fresh")
+            held = _by_record(self._postings)
+            through = self._note()["through"] if self._kept else max(self._documents, default=0)
+        documents = [_document(record) for record in self.records.iterate() if record.id <= through]
+        fresh = RamPostings()
+        fresh.add(sorted(documents, key=lambda document: document.id))
+        there, size = _by_record(fresh), (len(documents), sum(document.length for document in documents))
         return [
+            *([f"keyword index: counts {self._size()} records and words, there are {size}"] * (self._size() != size)),
             *(f"keyword index: record {n} is not indexed" for n in sorted(there.keys() - held.keys())),
             *(f"keyword index: words of record {n}, which is gone" for n in sorted(held.keys() - there.keys())),
             *(f"keyword index: other words of record {n}" for n in sorted(held) if there.get(n, held[n]) != held[n]),
         ]
 
-    def _found(self, wanted: str, k: int) -> list[tuple[Record, float]]:
-        if not self._is_there():
-            return []
-        rows = self._run(
-            f"SELECT rowid, -bm25({self._table}) AS score FROM {self._table} WHERE {self._table} MATCH ? "
-            "ORDER BY score DESC, rowid LIMIT ?",
-            (wanted, k),
-        )
-        found = ((self.records.by_id(int(number)), float(score)) for number, score in rows)
-        return [(record, score) for record, score in found if record is not None]
+    def _scores(self, wanted: list[str]) -> Scores:
+        blocks: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
+        for term, block, held in self._postings.read(wanted):
+            blocks[term].append((block, held))
+        count, length = self._size()
+        numbers = sorted({block for parts in blocks.values() for block, _ in parts})
+        start = {block: place * BLOCK for place, block in enumerate(numbers)}
+        scores = np.zeros(len(numbers) * BLOCK, np.float32)
+        for term in wanted:
+            if term in blocks:
+                places, postings = array(blocks[term], start)
+                found = len(postings)
+                weight = math.log1p((count - found + 0.5) / (found + 0.5)) * (K1 + 1)
+                times = postings["count"].astype(np.float32)
+                long = postings["length"].astype(np.float32) * np.float32(K1 * B * count / max(length, 1))
+                scores[places] += np.float32(weight) * times / (times + long + np.float32(K1 * (1 - B)))
+        places = np.flatnonzero(scores)
+        ids = np.array(numbers, np.int64)[places // BLOCK] * BLOCK + places % BLOCK
+        return Scores(ids, scores[places], count)
+
+    def _size(self) -> tuple[int, int]:
+        """How many records there are, and how long they are together."""
+        if self._kept:
+            note = self._note()
+            return note["records"], note["length"]
+        return len(self._documents), sum(document.length for document in self._documents.values())
 
     def _catch_up(self) -> None:
-        """Takes in what was stored in the file since the last time."""
+        """Takes in what was stored since the last time, where the index lies with the records."""
         while (seen := self.records.generation()) != self._seen:
             if self._is_old() or self._new(1) or self._is_far():
                 self._take_in()
@@ -123,22 +158,19 @@ class KeywordIndex(Index):
                 self._seen = seen
 
     def _take_in(self) -> None:
-        """Takes in a batch of the file's new records."""
+        """Takes in a batch of the new records."""
         with self.records.transaction():
             if self._is_old():
                 self.clear()
-            assert self._file is not None
-            new, last = self._new(BATCH), self._file.last_id()
-            if new:
-                self._insert(new)
+            new, last = self._new(BATCH), self.records.last_id()
             if new or self._is_far():
-                through = new[-1].id if len(new) == BATCH else last
-                self.records.ledger_put("keyword", self._table, {"through": through, "format": FORMAT})
+                documents = list(map(_document, new))
+                self._postings.add(documents)
+                self._enter(documents, new[-1].id if len(new) == BATCH else last)
                 self._looked = (0, 0)
 
     def _new(self, limit: int) -> list[Record]:
-        assert self._file is not None
-        last, through = self._file.last_id(), self._through()
+        last, through = self.records.last_id(), self._note()["through"]
         before, looked = self._looked
         if through < before:  # another handle cleared it
             looked = 0
@@ -157,69 +189,58 @@ class KeywordIndex(Index):
         seen = self.records.generation()
         if seen == self._seen:
             return
-        there = self.records.ids()
-        held = {number for (number,) in self._run(f"SELECT rowid FROM {self._table}")} if self._is_there() else set()
+        there, held = self.records.ids(), self._documents.keys()
         for number in (held - there) | (held & self._open):
-            self._run(f"DELETE FROM {self._table} WHERE rowid = ?", (number,))
-        held -= self._open
-        new = sorted(there - held)
+            self._postings.remove(self._documents.pop(number))
+        new = sorted(there - self._documents.keys())
         if len(new) > BATCH:
-            self._insert(record for record in self.records.iterate() if record.id not in held)
+            missing = (record for record in self.records.iterate() if record.id not in self._documents)
+            fresh = sorted(map(_document, missing), key=lambda document: document.id)
         else:
-            self._insert(record for record in map(self.records.by_id, new) if record is not None)
+            fresh = [_document(record) for record in map(self.records.by_id, new) if record is not None]
+        self._postings.add(fresh)
+        self._documents |= {document.id: document for document in fresh}
         self._seen, self._open = seen, set(new) if self.records.in_transaction else set()
 
-    def _insert(self, records: Iterable[Record]) -> None:
-        kind = "" if self._file is not None else "contentless_delete=1, "
-        self._run(
-            f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._table} USING "
-            f"fts5(words, content='', {kind}tokenize='porter unicode61 remove_diacritics 2')"
-        )
-        if self._file is not None:
-            self._run(f"INSERT INTO {self._table} ({self._table}, rank) VALUES ('secure-delete', 1)")
-        for record in records:
-            self._run(f"INSERT INTO {self._table} (rowid, words) VALUES (?, ?)", (record.id, _words(record)))
+    def _remove(self, document: Document) -> None:
+        self._postings.remove(document)
+        note = self._note()
+        note |= {"records": note["records"] - 1, "length": note["length"] - document.length}
+        self.records.ledger_put("keyword", self._name, note)
 
-    def _through(self) -> int:
-        """The id of the last record that was taken in from the file."""
-        note = self.records.ledger("keyword").get(self._table)
-        return 0 if note is None else int(note["through"])
+    def _enter(self, documents: Iterable[Document], through: int) -> None:
+        """Notes what was taken in."""
+        note = self._note()
+        for document in documents:
+            note |= {"records": note["records"] + 1, "length": note["length"] + document.length}
+        self.records.ledger_put("keyword", self._name, {**note, "through": through, "format": FORMAT})
+
+    def _note(self) -> dict[str, Any]:
+        """What was taken in: through which id, how many records, how long together."""
+        note = self.records.ledger("keyword").get(self._name)
+        fits = note is not None and note["format"] == FORMAT
+        return note if note is not None and fits else {"through": 0, "records": 0, "length": 0}
 
     def _is_old(self) -> bool:
-        """Whether another version of extmem chose the words."""
-        note = self.records.ledger("keyword").get(self._table)
+        """Whether another version of extmem chose the terms."""
+        note = self.records.ledger("keyword").get(self._name)
         return note is not None and note["format"] != FORMAT
 
-    def _is_there(self) -> bool:
-        return bool(self._run("SELECT 1 FROM sqlite_master WHERE name = ?", (self._table,)))
 
-    def _run(self, statement: str, values: Row = ()) -> list[Row]:
-        if self._file is not None:
-            return self._file.run(statement, values)
-        assert self._ram is not None
-        rows: list[Row] = self._ram.execute(statement, values).fetchall()
-        return rows
-
-
-def _sums(run: Callable[..., list[Row]], table: str) -> dict[int, int]:
-    """For every record held, a sum over its words and their places."""
-    run(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.seen_{table} USING fts5vocab(main, {table}, instance)")
-    sums = {int(number): 0 for (number,) in run(f"SELECT rowid FROM {table}")}
-    for number, place, word in run(f"SELECT doc, offset, term FROM temp.seen_{table}"):
-        sums[number] = sums.get(number, 0) + hash((place, word))
-    run(f"DROP TABLE temp.seen_{table}")
+def _by_record(postings: Postings) -> dict[int, int]:
+    """For every record held, a sum over its postings."""
+    sums: dict[int, int] = {}
+    for term, block, held in postings.every():
+        _, entries = array([(block, held)], {block: 0})
+        for at, count, length in entries.tolist():
+            number = block * BLOCK + at
+            sums[number] = sums.get(number, 0) + hash((term, count, length))
     return sums
 
 
-def _words(record: Record) -> str:
+def _document(record: Record) -> Document:
     """What is indexed of a record: its key and, but for bytes, its value."""
-    value = record.value
-    if isinstance(value, bytes):
-        return _spaced(record.key)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return _spaced(f"{record.key}\n{text}")
-
-
-def _spaced(text: str) -> str:
-    """The text with every Chinese character a word of its own."""
-    return _HAN.sub(r" \1 ", text)
+    found, value = terms(record.key), record.value
+    if not isinstance(value, bytes):
+        found += terms(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return Document(record.id, Counter(found), min(telling(found), MOST))

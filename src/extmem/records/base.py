@@ -12,12 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import reduce
+from mmap import mmap
 from typing import Any, NamedTuple
 
 from extmem.errors import InvalidInput
 from extmem.records.values import Value, valid_text
 
 Row = tuple[Any, ...]
+Mapped = bytes | mmap
 
 
 class Record(NamedTuple):
@@ -71,9 +73,13 @@ class Records(ABC):
     def find(self, key: str) -> Record | None:
         """The record of a key as it lies there, its moment come or not."""
 
-    @abstractmethod
     def by_id(self, record_id: int) -> Record | None:
         """The record with an id, if it is still there and in this namespace."""
+        return self.by_ids([record_id]).get(record_id)
+
+    @abstractmethod
+    def by_ids(self, ids: Sequence[int]) -> dict[int, Record]:
+        """The records with these ids, of those that are still there and in this namespace."""
 
     @abstractmethod
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
@@ -120,6 +126,10 @@ class Records(ABC):
     @abstractmethod
     def ids(self) -> set[int]:
         """The ids of all records."""
+
+    @abstractmethod
+    def last_id(self) -> int:
+        """The greatest id that was given yet, in any namespace."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -188,6 +198,11 @@ class Records(ABC):
     @abstractmethod
     def read_file(self, name: str) -> bytes:
         """Raises MemoryFormatError where it is missing."""
+
+    @abstractmethod
+    def map_file(self, name: str) -> Mapped:
+        """As `read_file`, without reading it where it lies on this machine's disk: what of it is looked at is
+        read then. It stays whole for whoever holds it, though the file be deleted meanwhile."""
 
     @abstractmethod
     def files(self, folder: str) -> list[str]:

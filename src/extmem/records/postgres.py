@@ -19,7 +19,7 @@ from psycopg import sql
 
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.records import tables
-from extmem.records.base import Record, Records, Row, joined, relative
+from extmem.records.base import Mapped, Record, Records, Row, joined, relative
 from extmem.records.server import Server
 from extmem.records.values import BYTES, NOTHING, Value, check_key, decode, encode
 
@@ -36,7 +36,7 @@ _PAGE = f"""SELECT id, {{}} FROM records WHERE namespace = %s AND substring(key,
 _DUMPED = (
     ("records", f"namespace, id, coalesce(born, id), {_FIELDS}", "id"),
     ("states", f"namespace, {_FIELDS}", "namespace, key, version"),
-    ("ledger", "namespace, kind, name, note", "place"),
+    ("ledger", "namespace, kind, name, note", "place"),  # but for the keyword index, which is derived anew
     ("files", "namespace, name, content", "namespace, name"),
 )
 PAGE_BYTES = 8 << 20
@@ -64,8 +64,10 @@ class PostgresRecords(Records):
     def find(self, key: str) -> Record | None:
         return self._one(_AT, self._at(key))
 
-    def by_id(self, record_id: int) -> Record | None:
-        return self._one("id = %s AND namespace = %s", (record_id, self._space))
+    def by_ids(self, ids: Sequence[int]) -> dict[int, Record]:
+        where = "id = ANY(%s) AND namespace = %s"
+        rows = self.server.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", (list(ids), self._space))
+        return {row[0]: _record(row[0], row[1:]) for row in rows}
 
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
         stored = [(_bytes(check_key(key)), *encode(value)) for key, value in items]
@@ -121,6 +123,9 @@ class PostgresRecords(Records):
     def ids(self) -> set[int]:
         where = f"namespace = %s AND kind < {NOTHING}"
         return {number for (number,) in self.server.run(f"SELECT id FROM records WHERE {where}", [self._space])}
+
+    def last_id(self) -> int:
+        return int(self.server.run("SELECT last_value FROM ids")[0][0])
 
     def __len__(self) -> int:
         where = f"namespace = %s AND kind < {NOTHING}"
@@ -194,6 +199,9 @@ class PostgresRecords(Records):
             raise MemoryFormatError(f"the file {name} of this memory is missing.", name)
         return bytes(rows[0][0])
 
+    def map_file(self, name: str) -> Mapped:
+        return self.read_file(name)
+
     def files(self, folder: str) -> list[str]:
         where = "namespace = %s AND starts_with(name, %s) ORDER BY name"
         return [
@@ -208,9 +216,10 @@ class PostgresRecords(Records):
         with self.server.pool.connection() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for table, columns, order in _DUMPED:
+                kept = f"{where} AND kind <> 'keyword'" if table == "ledger" else where
                 with connection.cursor(name="dump") as cursor:
                     cursor.itersize = 500
-                    cursor.execute(sql.SQL(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}"), values)
+                    cursor.execute(sql.SQL(f"SELECT {columns} FROM {table} WHERE {kept} ORDER BY {order}"), values)
                     for space, *row in cursor:
                         name = relative(self.namespace, space.decode())
                         if table == "records":
@@ -258,7 +267,7 @@ class PostgresRecords(Records):
         """Rows in key order, a page at a time, of keys that were there when it began."""
         begin = _bytes(check_key(prefix))
         relation, start = (">=", begin) if after is None or after < prefix else (">", _bytes(check_key(after)))
-        last, limit = self.server.run("SELECT last_value FROM ids")[0][0], 64
+        last, limit = self.last_id(), 64
         while True:
             values = (self._space, start, start, last, limit)
             page = self.server.run(_PAGE.format(columns, relation), values)

@@ -17,7 +17,7 @@ from typing import Any
 
 from extmem.errors import InvalidInput, MemoryFormatError, StorageError
 from extmem.records import tables
-from extmem.records.base import Record, Records, Row, joined, relative
+from extmem.records.base import Mapped, Record, Records, Row, joined, relative
 from extmem.records.values import JSON, NOTHING, Value, check_key, decode, encode
 
 PATIENCE = 30  # seconds to wait for another thread's transaction
@@ -123,10 +123,11 @@ class RamRecords(Records):
             stored = self._space.rows.get(check_key(key))
         return None if stored is None else _record(key, stored)
 
-    def by_id(self, record_id: int) -> Record | None:
+    def by_ids(self, ids: Sequence[int]) -> dict[int, Record]:
         with self.reading():
-            namespace, key = self._core.key_of.get(record_id, (None, ""))
-            return self.find(key) if namespace == self.namespace else None
+            named = (self._core.key_of.get(number, (None, "")) for number in ids)
+            found = (self.find(key) for namespace, key in named if namespace == self.namespace)
+            return {record.id: record for record in found if record is not None}
 
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
         core, rows, given, due = self._core, self._space.rows, tables.common(like), like.due
@@ -196,6 +197,9 @@ class RamRecords(Records):
     def ids(self) -> set[int]:
         with self.reading():
             return {row[3] for row in self._space.rows.values() if row[0] != NOTHING}
+
+    def last_id(self) -> int:
+        return self._core.last_id
 
     def __len__(self) -> int:
         with self.reading():
@@ -302,6 +306,9 @@ class RamRecords(Records):
         if content is None:
             raise MemoryFormatError(f"the file {name} of this memory is missing.", name)
         return content
+
+    def map_file(self, name: str) -> Mapped:
+        return self.read_file(name)
 
     def files(self, folder: str) -> list[str]:
         with self.reading():

@@ -30,7 +30,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from extmem.errors import MemoryFormatError
-from extmem.records.base import Record, Records, Row, joined
+from extmem.records.base import Mapped, Record, Records, Row, joined
 from extmem.records.envelope import (
     RECORD,
     STATE,
@@ -100,8 +100,11 @@ class Sealed(Records):
         key = check_key(key)
         return self._asked(lambda seal: self._opened(seal, self._inner.find(seal.key(key))), None)
 
-    def by_id(self, record_id: int) -> Record | None:
-        return self._asked(lambda seal: self._opened(seal, self._inner.by_id(record_id)), None)
+    def by_ids(self, ids: Sequence[int]) -> dict[int, Record]:
+        def ask(seal: Seal) -> dict[int, Record]:
+            return {number: opened(seal, outer, RECORD) for number, outer in self._inner.by_ids(ids).items()}
+
+        return self._asked(ask, dict[int, Record]())
 
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
         with self.transaction():
@@ -164,6 +167,9 @@ class Sealed(Records):
 
     def ids(self) -> set[int]:
         return self._inner.ids()
+
+    def last_id(self) -> int:
+        return self._inner.last_id()
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -243,6 +249,9 @@ class Sealed(Records):
             self._inner.read_file(name)
             raise self._gone()
         return content
+
+    def map_file(self, name: str) -> Mapped:
+        return self.read_file(name)
 
     def files(self, folder: str) -> list[str]:
         return self._inner.files(folder)

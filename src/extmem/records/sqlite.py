@@ -1,7 +1,7 @@
 """Records in a folder: SQLite, the most tested store there is.
 
 Knows: the tables of records.db. Does not know: how the file is opened and shared (`database.py`), how files
-lie beside it (`files.py`); indexes: the keyword index lives in the same transactions by `run`.
+lie beside it (`files.py`); indexes: what they keep in tables of their own lives in the same transactions by `run`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import apsw
 
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, storage_error
 from extmem.records import tables
-from extmem.records.base import Record, Records, Row, joined, relative
+from extmem.records.base import Mapped, Record, Records, Row, joined, relative
 from extmem.records.database import Database
 from extmem.records.files import Files
 from extmem.records.schema import excise
@@ -104,8 +104,14 @@ class SqliteRecords(Records):
     def find(self, key: str) -> Record | None:
         return self._one("namespace = ? AND key = ?", (self.namespace, check_key(key)))
 
-    def by_id(self, record_id: int) -> Record | None:
-        return self._one("id = ? AND namespace = ?", (record_id, self.namespace))
+    def by_ids(self, ids: Sequence[int]) -> dict[int, Record]:
+        found: dict[int, Record] = {}
+        for start in range(0, len(ids), BATCH):
+            some = ids[start : start + BATCH]
+            where = f"id IN ({','.join('?' * len(some))}) AND namespace = ?"
+            for number, *row in self.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", (*some, self.namespace)):
+                found[number] = tables.record(number, row)
+        return found
 
     def add_new(self, items: Sequence[tuple[str, object]], like: Record) -> list[tuple[str, object]]:
         given, space = tables.common(like), self.namespace
@@ -169,6 +175,10 @@ class SqliteRecords(Records):
         statement = f"SELECT id FROM records WHERE namespace = ? AND kind < {NOTHING}"
         return {number for (number,) in self.run(statement, (self.namespace,))}
 
+    def last_id(self) -> int:
+        rows = self.run("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
+        return int(rows[0][0]) if rows else 0
+
     def __len__(self) -> int:
         everything = "SELECT count(*) FROM records WHERE namespace = ?1"
         return int(self.run(f"SELECT ({everything}) - ({everything} AND kind = {NOTHING})", (self.namespace,))[0][0])
@@ -231,6 +241,9 @@ class SqliteRecords(Records):
 
     def read_file(self, name: str) -> bytes:
         return self._files.read(self.namespace, name)
+
+    def map_file(self, name: str) -> Mapped:
+        return self._files.map(self.namespace, name)
 
     def files(self, folder: str) -> list[str]:
         return self._files.names(self.namespace, folder)
@@ -296,10 +309,12 @@ class SqliteRecords(Records):
         """All rows of a statement: `Database.run`."""
         return self.database.run(statement, values)
 
-    def last_id(self) -> int:
-        """The greatest id that was ever given."""
-        rows = self.run("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
-        return int(rows[0][0]) if rows else 0
+    def run_many(self, statement: str, rows: Iterable[Row]) -> None:
+        """A statement once for each of these rows, inside a transaction."""
+        try:
+            self.connection.executemany(statement, rows)
+        except apsw.Error as error:
+            raise self.database.error(error) from error
 
     def _one(self, where: str, values: Row) -> Record | None:
         rows = self.run(f"SELECT id, {_FIELDS} FROM records WHERE {where}", values)

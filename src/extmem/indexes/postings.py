@@ -1,0 +1,187 @@
+"""Postings: for every term the records that hold it, in blocks of bytes, and where these blocks are kept.
+
+Knows: terms, record ids, tables. Does not know: how a text becomes terms, how records are ranked.
+
+A posting is a record's place in its block of BLOCK ids, how often the term stands in it, and how long the
+record is: all that BM25 asks for lies in the postings of the query's own terms. A block of one term is one
+row of a table beside the records, so it changes in their transaction: to forget a record is to take five
+bytes out of the rows of its own terms.
+"""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extmem.records.base import Records, short_name
+from extmem.records.sqlite import SqliteRecords
+
+if TYPE_CHECKING:
+    from extmem.records.postgres import PostgresRecords
+
+BLOCK = 8192  # ids
+MOST = 65_535  # of a record's terms are counted
+POSTING = np.dtype([("at", "<u2"), ("count", "u1"), ("length", "<u2")])
+POSTED = struct.Struct("<HBH").pack
+ASKED = 500  # terms in one statement
+
+Blocks = dict[tuple[str, int], bytes]  # (term, block) -> postings
+
+
+class Document(NamedTuple):
+    """A record as the index sees it: its id, how often it holds which term, how long it is."""
+
+    id: int
+    counts: Mapping[str, int]
+    length: int
+
+
+class Postings(ABC):
+    """The blocks of one namespace. Those that lie with the records change in their transaction."""
+
+    @abstractmethod
+    def read(self, terms: Sequence[str], block: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+        """(term, block, postings) of these terms, all blocks or one."""
+
+    @abstractmethod
+    def extend(self, blocks: Blocks) -> None:
+        """Adds postings at the end of blocks."""
+
+    @abstractmethod
+    def replace(self, blocks: Blocks) -> None:
+        """Puts postings in place of a block's; none delete it."""
+
+    @abstractmethod
+    def every(self) -> Iterator[tuple[str, int, bytes]]:
+        """All of them."""
+
+    @abstractmethod
+    def is_empty(self) -> bool: ...
+
+    @abstractmethod
+    def clear(self) -> None: ...
+
+    def add(self, documents: Iterable[Document]) -> None:
+        """Enters documents, whose ids are greater than all before them."""
+        new: defaultdict[int, defaultdict[str, bytearray]] = defaultdict(lambda: defaultdict(bytearray))
+        for number, counts, length in documents:
+            terms = new[number // BLOCK]
+            for term, count in counts.items():
+                terms[term] += POSTED(number % BLOCK, min(count, 255), length)
+        held = {(term, block): bytes(posted) for block, terms in new.items() for term, posted in terms.items()}
+        self.extend({at: held[at] for at in sorted(held)})  # neighbours in the table, one after the other
+
+    def remove(self, document: Document) -> None:
+        """Takes a document out."""
+        left: Blocks = {}
+        for term, block, held in self.read(list(document.counts), document.id // BLOCK):
+            postings = np.frombuffer(held, POSTING)
+            left[term, block] = postings[postings["at"] != document.id % BLOCK].tobytes()
+        self.replace(left)
+
+
+class RamPostings(Postings):
+    """Blocks in RAM, for records that lie sealed, read-only or in RAM themselves."""
+
+    def __init__(self) -> None:
+        self._held: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
+
+    def read(self, terms: Sequence[str], block: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+        for term in terms:
+            for number, held in self._held.get(term, {}).items():
+                if block is None or number == block:
+                    yield term, number, held
+
+    def extend(self, blocks: Blocks) -> None:
+        for (term, block), held in blocks.items():
+            self._held[term][block] = self._held[term].get(block, b"") + held
+
+    def replace(self, blocks: Blocks) -> None:
+        for (term, block), held in blocks.items():
+            if held:
+                self._held[term][block] = held
+            elif self._held[term].pop(block, None) is not None and not self._held[term]:
+                del self._held[term]
+
+    def every(self) -> Iterator[tuple[str, int, bytes]]:
+        return self.read(list(self._held))
+
+    def is_empty(self) -> bool:
+        return not self._held
+
+    def clear(self) -> None:
+        self._held.clear()
+
+
+class SqlitePostings(Postings):
+    """Blocks in a table of their own beside the records of a folder."""
+
+    def __init__(self, records: SqliteRecords) -> None:
+        self._records = records
+        self.table = "words_" + short_name(records.namespace)
+
+    def read(self, terms: Sequence[str], block: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+        if not self._is_there():
+            return
+        one = "" if block is None else f"AND block = {block:d}"
+        for start in range(0, len(terms), ASKED):
+            some = terms[start : start + ASKED]
+            where = f"term IN ({', '.join('?' * len(some))}) {one}"
+            yield from self._records.run(f"SELECT term, block, postings FROM {self.table} WHERE {where}", some)
+
+    def extend(self, blocks: Blocks) -> None:
+        self._records.run(
+            f"CREATE TABLE IF NOT EXISTS {self.table} (term TEXT, block INTEGER, postings BLOB, "
+            "PRIMARY KEY (term, block)) WITHOUT ROWID"
+        )
+        self._many(
+            f"INSERT INTO {self.table} VALUES (?, ?, ?) ON CONFLICT (term, block) "
+            "DO UPDATE SET postings = CAST(postings || excluded.postings AS BLOB)",
+            ((*at, held) for at, held in blocks.items()),
+        )
+
+    def replace(self, blocks: Blocks) -> None:
+        gone = [at for at, held in blocks.items() if not held]
+        self._many(f"DELETE FROM {self.table} WHERE term = ? AND block = ?", gone)
+        kept = ((held, *at) for at, held in blocks.items() if held)
+        self._many(f"UPDATE {self.table} SET postings = ? WHERE term = ? AND block = ?", kept)
+
+    def every(self) -> Iterator[tuple[str, int, bytes]]:
+        if self._is_there():
+            yield from self._records.run(f"SELECT term, block, postings FROM {self.table}")
+
+    def is_empty(self) -> bool:
+        return not self._is_there() or not self._records.run(f"SELECT 1 FROM {self.table} LIMIT 1")
+
+    def clear(self) -> None:
+        self._records.run(f"DROP TABLE IF EXISTS {self.table}")
+
+    def _is_there(self) -> bool:
+        return bool(self._records.run("SELECT 1 FROM sqlite_master WHERE name = ?", (self.table,)))
+
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._records.run_many(statement, rows)
+
+
+def postings_of(records: Records) -> Postings | None:
+    """The blocks that lie with these records; None where they can lie only in RAM."""
+    if isinstance(records, SqliteRecords):
+        return None if records.database.frozen else SqlitePostings(records)
+    if type(records).__name__ == "PostgresRecords":
+        from extmem.indexes.postings_postgres import PostgresPostings
+
+        return PostgresPostings(cast("PostgresRecords", records))
+    return None
+
+
+def array(parts: Sequence[tuple[int, bytes]], start: Mapping[int, int]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Where the postings of (block, bytes) stand, counted from each block's start, and the postings."""
+    postings = np.frombuffer(b"".join(held for _, held in parts), POSTING)
+    sizes = [len(held) // POSTING.itemsize for _, held in parts]
+    return np.repeat([start[block] for block, _ in parts], sizes) + postings["at"], postings

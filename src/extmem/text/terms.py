@@ -1,0 +1,97 @@
+"""Terms: what a text is found by. Its words, stemmed; Chinese by its characters and their pairs.
+
+Knows: words, the endings of English (Porter's second stemmer). Does not know: records, how often what occurs.
+
+A word's form does not matter: case, accents, full-width letters and English endings are alike. Chinese is
+written without spaces: every character is a term, and so is every pair of neighbours, of which most words
+are made (bigrams: what Lucene's CJKAnalyzer indexes).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+
+import Stemmer
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['\u2019][^\W_{_CJK}]+)*")
+_ASCII = re.compile(r"[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
+_FIRST_CJK = "\u3040"
+
+LONGEST = 100  # characters of a term that count
+
+# Words of English that say how others belong together, not what a text is about.
+_STOP_WORDS = """
+a about above after again all also am an and any are as at be because been before being below between both but
+by can could did do does doing down during each else ever few for from further had has have having he her here
+hers herself him himself his how i if in into is it its itself just let me might more most must my myself no nor
+not of off on once only or other ought our ours ourselves out over own same shall she should so some such than
+that the their theirs them themselves then there these they this those through to too under until up upon us
+very was we were what when where which while who whom whose why will with would yet you your yours yourself
+yourselves
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+
+def terms(text: str) -> list[str]:
+    """The terms of a text, in order, stop words among them."""
+    if text.isascii():
+        return list(map(_term, _ASCII.findall(text)))
+    found: list[str] = []
+    for word in _PIECE.findall(unicodedata.normalize("NFKC", text)):
+        if word[0] < _FIRST_CJK or not re.match(f"[{_CJK}]", word):
+            found.append(_term(word))
+        else:
+            found += word
+            found += map("".join, pairwise(word))
+    return found
+
+
+def asked(query: str) -> list[str]:
+    """The different terms that a query asks for: its stop words only where it has nothing else."""
+    every = list(dict.fromkeys(terms(query)))
+    return [term for term in every if term not in STOPPED] or every
+
+
+def telling(words: list[str]) -> int:
+    """How many of these terms are not stop words."""
+    return sum(word not in STOPPED for word in words)
+
+
+def matching(text: str, wanted: set[str]) -> list[str]:
+    """The different words of a text, as they stand there, whose terms are among those wanted."""
+    found = dict.fromkeys(word for word, term in _surfaces(text) if term in wanted)
+    return [word for word in found if not any(word != other and word in other for other in found if word > _FIRST_CJK)]
+
+
+def _surfaces(text: str) -> Iterator[tuple[str, str]]:
+    for match in _PIECE.finditer(unicodedata.normalize("NFKC", text)):
+        word = match[0]
+        if word[0] < _FIRST_CJK or not re.match(f"[{_CJK}]", word):
+            yield word, _term(word)
+        else:
+            yield from ((piece, piece) for piece in (*word, *map("".join, pairwise(word))))
+
+
+_STEMMER = Stemmer.Stemmer("english", 0)  # 0: it keeps nothing, so that threads may share it
+
+
+@lru_cache(1 << 17)
+def _term(word: str) -> str:
+    """The term of one word."""
+    word = word.casefold().replace("\u2019", "'")
+    if not word.isascii():
+        apart = unicodedata.normalize("NFKD", word)
+        word = "".join(letter for letter in apart if not unicodedata.combining(letter))
+    word = word.removesuffix("'s")
+    if word in STOP_WORDS:
+        return word
+    stem: str = _STEMMER.stemWord(word)
+    return stem.replace("'", "")[:LONGEST]
+
+
+STOPPED = frozenset(map(_term, STOP_WORDS))

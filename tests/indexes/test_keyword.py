@@ -1,0 +1,116 @@
+"""BM25: as its formula says, wherever the postings lie, and as if what was forgotten had never been stored."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extmem import Memory
+from extmem.indexes.keyword import K1, B, KeywordIndex
+from extmem.text.terms import asked, telling, terms
+
+TEXTS = {
+    "a": "the quick brown fox jumps over the lazy dog",
+    "b": "a fox is quick, a dog is not",
+    "c": "foxes and hounds and hounds",
+    "d": "nothing of that kind",
+    "e": "苹果是红的, 梨不是",
+}
+
+
+def by_the_formula(texts: dict[str, str], query: str) -> dict[str, float]:
+    """BM25 in plain loops."""
+    held = {key: terms(key) + terms(text) for key, text in texts.items()}
+    mean = sum(telling(words) for words in held.values()) / len(held)
+    scores: Counter[str] = Counter()
+    for term in asked(query):
+        holders = sum(term in words for words in held.values())
+        idf = math.log(1 + (len(held) - holders + 0.5) / (holders + 0.5))
+        for key, words in held.items():
+            times = words.count(term)
+            if times:
+                scores[key] += idf * times * (K1 + 1) / (times + K1 * (1 - B + B * telling(words) / mean))
+    return dict(scores)
+
+
+def scores(memory: Memory, query: str) -> dict[str, float]:
+    found = memory._keyword.search(query)
+    return {memory.records.by_id(number).key: score for number, score in zip(found.ids.tolist(), found.scores.tolist())}
+
+
+@pytest.mark.parametrize("query", ["quick fox", "hounds", "红苹果", "the", "fox dog nothing 梨", "zebra"])
+def test_the_scores_are_those_of_the_formula(tmp_path, query):
+    for place in (None, tmp_path / "m"):
+        with Memory(place) as memory:
+            memory.store_many(TEXTS.items())
+            assert scores(memory, query) == pytest.approx(by_the_formula(TEXTS, query), rel=1e-5)
+
+
+KEYS, WORDS = "abcdef", ["fox", "dog", "hound", "quick", "lazy", "红苹果", "the"]
+stores = st.tuples(st.just("store"), st.sampled_from(KEYS), st.lists(st.sampled_from(WORDS), max_size=6))
+others = st.tuples(st.sampled_from(["forget", "search"]), st.sampled_from(KEYS), st.just([]))
+
+
+@pytest.mark.parametrize("block", [3, 8192])
+@settings(max_examples=80)
+@given(steps=st.lists(stores | others, max_size=20))
+def test_the_index_is_the_one_derived_anew_after_any_sequence(block, steps):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for module in ("keyword", "postings"):
+            patch.setattr(f"extmem.indexes.{module}.BLOCK", block)
+        with Memory(Path(folder) / "m") as memory, Memory() as ram:
+            for kind, key, words in steps:
+                for one in (memory, ram):
+                    if kind == "store":
+                        one.store(key, " ".join(words))
+                    elif kind == "forget":
+                        one.forget(key)
+                    else:
+                        one.search("fox")
+            texts = dict(memory.items())
+            assert memory.verify() == []
+            before = {word: scores(memory, word) for word in WORDS}
+            assert before == {word: scores(ram, word) for word in WORDS}
+            for word in WORDS:
+                assert before[word] == pytest.approx(by_the_formula(texts, word) if texts else {}, rel=1e-5)
+            memory.repair()
+            assert before == {word: scores(memory, word) for word in WORDS}
+
+
+def test_an_empty_namespace_leaves_no_table(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.namespace("a").store("k", "fox")
+        assert memory.namespace("a").search("fox")
+        memory.namespace("a").forget("k")
+        assert memory.records.run("SELECT name FROM sqlite_master WHERE name GLOB 'words_*'") == []
+
+
+def test_an_index_of_an_earlier_version_is_derived_anew(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.store("k", "quick fox")
+        index = KeywordIndex(memory.records)
+        with memory.transaction():
+            memory.records.run(f"CREATE VIRTUAL TABLE {index._name} USING fts5(words, content='')")
+            memory.records.run(f"INSERT INTO {index._name} (rowid, words) VALUES (1, 'k quick fox')")
+            memory.records.ledger_put("keyword", index._name, {"through": 1, "format": 1})
+        assert memory.verify() == []
+        assert [hit.key for hit in memory.search("foxes")] == ["k"]
+        assert memory.records.run("SELECT name FROM sqlite_master WHERE sql LIKE '%fts5%'") == []
+
+
+def test_forgetting_takes_an_index_of_an_earlier_version_away(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.store("k", "quick fox")
+        index = KeywordIndex(memory.records)
+        with memory.transaction():
+            memory.records.run(f"CREATE VIRTUAL TABLE {index._name} USING fts5(words, content='')")
+            memory.records.run(f"INSERT INTO {index._name} (rowid, words) VALUES (1, 'k quick fox')")
+            memory.records.ledger_put("keyword", index._name, {"through": 1, "format": 1})
+        memory.forget("k")
+    assert b"quick" not in b"".join(path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file())
