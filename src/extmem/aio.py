@@ -141,6 +141,7 @@ class AsyncMemory:
     forget = _twin(Memory.forget)
     forget_many = _twin(Memory.forget_many)
     search = _twin(Memory.search)
+    embed = _twin(Memory.embed)
     duplicates = _twin(Memory.duplicates)
     count = _twin(Memory.__len__)
     contains = _twin(Memory.__contains__)

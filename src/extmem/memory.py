@@ -6,15 +6,16 @@ Knows: records and indexes. Does not know: models, files of text, commands.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from extmem.derived import Derived
+from extmem.indexes.base import is_embeddings
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError
-from extmem.indexes.keyword import KeywordIndex
 from extmem.opening import MasterKey, open_plain, open_records, sealed_records
 from extmem.reading import Hit
 from extmem.records.base import Record, Records, relative
@@ -23,11 +24,9 @@ from extmem.records.values import Value, check_key, check_keys
 from extmem.records.where import Where, filtered
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from extmem.indexes.datastore import Datastore
     from extmem.indexes.duplicates import Pair
+    from extmem.indexes.quantizer import Quantizer
 
 TOGETHER = 1_000  # records that store_many hands over at once
 
@@ -65,11 +64,10 @@ class Memory:
         with suppress(ExtmemError):  # what is damaged: what is asked for says so
             self._settle()
 
-    def _bind(self, records: Records, author: str | None) -> None:
+    def _bind(self, records: Records, author: str | None, above: Derived | None = None) -> None:
         self.records, self.author = records, author
-        self._keyword = KeywordIndex(records)
-        self.timeline = Timeline(records, self._discard)
-        self._datastores: dict[str, Datastore] = {}
+        self.derived = Derived(records, above)
+        self.timeline = Timeline(records, self.derived.discard)
 
     # The map
 
@@ -211,25 +209,39 @@ class Memory:
     def __contains__(self, key: str) -> bool:
         return self.retrieve(key) is not None
 
-    def search(self, query: str, k: int = 10, where: Where | None = None) -> list[Hit]:
-        """The k records that share the most telling words with `query`, the best first, among those
-        that `where` lets through."""
-        if not isinstance(query, str):
-            raise InvalidInput(f"query {query!r} is not text: give a str.", query)
-        if type(k) is not int or not 1 <= k < 2**31:
-            raise InvalidInput(f"k is {k!r}: give a whole number, at least 1.", k)
-        fits = filtered(where)
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        where: Where | None = None,
+        *,
+        by: Literal["all", "words"] = "all",
+        around: int = 0,
+        diversity: float = 0.0,
+    ) -> list[Hit]:
+        """The k records that answer `query` best, the best first, among those that `where` lets through.
+
+        By words; since `embed` by meaning too, unless `by` is "words". Of records that stand in one row, whose
+        metadata gives the same "session", "conversation", "thread" or "document", neighbours count for one another,
+        and each hit brings so many of them on each side as `around` says. `diversity`, 0 to 1, is how far hits are
+        to differ from one another. A hit says what each part gave. docs/search.md tells how. Raises InvalidInput.
+        """
+        passes = filtered(where)
         self.timeline.settle()
-        found = self._keyword.search(query)
-        import numpy as np
-        order = np.lexsort((found.ids, -found.scores))
-        hits = []
-        for n in order:
-            r = self.records.by_id(int(found.ids[n]))
-            if r is not None and self.timeline.fresh(r) is r and fits(r):
-                hits.append(Hit(r.key, r.value, float(found.scores[n]), "keyword"))
-                if len(hits) == k: break
-        return hits
+
+        def fits(record: Record) -> bool:
+            return self.timeline.fresh(record) is record and passes(record)
+
+        return self.derived.search(by).hits(query, k, fits, around, diversity)
+
+    def embed(self, model: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+        """Has this memory searched by meaning as well from now on, and those below it: embeds what is not embedded
+        yet and returns how many records that were; a search embeds what came later. `model` is "minilm" (the
+        default), a folder or name of a sentence-transformers model, or "http://host/v1#model"; another one than
+        before embeds everything anew. `progress(done, total)` counts records; interrupted, it can be called again.
+        Raises InvalidInput, ModelError, ImportError, StorageError."""
+        self.timeline.settle()
+        return self.derived.embed(model, progress)
 
     def duplicates(self, threshold: float = 0.6) -> list[Pair]:
         """Pairs of keys whose texts share at least this part of their three-word runs, the most alike
@@ -245,7 +257,7 @@ class Memory:
         """A memory within this one; it sees only its own records, whatever it is asked. Raises InvalidInput
         for a name that is empty or has a '/'."""
         handle = object.__new__(Memory)
-        handle._bind(self.records.within(name), self.author)
+        handle._bind(self.records.within(name), self.author, self.derived)
         return handle
 
     def at(self, path: str) -> Memory:
@@ -266,7 +278,7 @@ class Memory:
         handle = self.at(name)
         with self.transaction():
             for below in ["", *handle.namespaces()]:
-                handle.at(below)._keyword.clear()
+                handle.at(below).derived.keyword.clear()
             return handle.records.drop()
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -276,18 +288,18 @@ class Memory:
 
     # What is derived
 
-    def datastore(self, fingerprint: str, dim: int, cells: NDArray[np.float32] | None = None) -> Datastore:
+    def datastore(self, fingerprint: str, dim: int, quantizer: Quantizer | None = None) -> Datastore:
         """The datastore that the model with this fingerprint reads and writes."""
         self.timeline.settle()
-        opened = self._opened(fingerprint, dim)
-        if cells is not None:
-            opened.use_cells(cells)
+        opened = self.derived.datastore(fingerprint, dim)
+        if quantizer is not None:
+            opened.use(quantizer)
         return opened
 
     def datastores(self) -> list[Datastore]:
-        """All datastores of this memory, whichever models wrote them."""
+        """The datastores that language models wrote into this memory."""
         self.timeline.settle()
-        return self._written()
+        return [one for one in self.derived.datastores() if not is_embeddings(one.fingerprint)]
 
     def stats(self) -> dict[str, Any]:
         """What the memory holds, for people."""
@@ -295,6 +307,7 @@ class Memory:
             "records": len(self),
             "namespaces": self.namespaces(),
             "datastores": [datastore.stats() for datastore in self.datastores()],
+            "embeddings": self.derived.embeddings(),
         }
 
     def verify(self) -> list[str]:
@@ -314,9 +327,7 @@ class Memory:
         their models, which `memorize` again what was struck out."""
         with self.transaction():
             for handle in self._all():
-                for datastore in handle._written():
-                    datastore.mend()
-                handle._keyword.clear()
+                handle.derived.mend()
 
     def snapshot(self, place: str | Path) -> None:
         """Copies all of it, as of one moment and while others write, into a new memory: a folder or a
@@ -376,25 +387,10 @@ class Memory:
                 try:
                     for _ in handle.records.iterate():
                         pass
-                    indexes = (handle._keyword, *handle._written())
-                    wrong += [name + line for index in indexes for line in index.verify()]
+                    wrong += [name + line for index in handle.derived.every() for line in index.verify()]
                 except ExtmemError as error:
                     wrong.append(f"{name}{error}")
         return list(dict.fromkeys(wrong))
-
-    def _written(self) -> list[Datastore]:
-        return [self._opened(name, note["dim"]) for name, note in self.records.ledger("datastore").items()]
-
-    def _opened(self, fingerprint: str, dim: int) -> Datastore:
-        from extmem.indexes.datastore import Datastore
-
-        if fingerprint not in self._datastores:
-            self._datastores[fingerprint] = Datastore(self.records, fingerprint, dim)
-        return self._datastores[fingerprint]
-
-    def _discard(self, row: Record) -> None:
-        for index in (self._keyword, *self._written()):
-            index.discard(row)
 
 
 def _pair(item: object) -> tuple[str, object]:

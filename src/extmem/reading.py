@@ -7,7 +7,8 @@ Shapes: N queries, K neighbours, H width of a vector.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -24,12 +25,21 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A record found by `Memory.search`. A higher `score` is better; `source` names the index."""
+    """A record found by `Memory.search`, and why. A higher `score` is better; it is the sum of `parts`: what the
+    words of the query gave, its meaning, the records beside this one, its speaker, time and form. `words` are
+    those that matched, as they stand in the record; `span` is the passage nearest in meaning; `before` and
+    `after` are (key, value) of its neighbours, where they were asked for.
+    """
 
     key: str
     value: object
     score: float
     source: str
+    parts: Mapping[str, float] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    span: Span | None = None
+    before: tuple[tuple[str, object], ...] = ()
+    after: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,17 +103,3 @@ def test_what_fails_inside_a_transaction_leaves_nothing(tmp_path):
             memory.forget("a")
             raise RuntimeError("stop")
         assert answers(memory) == before
-
-
-def test_the_inverted_file_finds_what_exact_search_finds_and_forgets_as_exactly(monkeypatch):
-    monkeypatch.setattr("extmem.indexes.datastore.EXACT_LIMIT", 50)
-    cells = np.random.default_rng(5).normal(size=(8, DIM)).astype(np.float32)
-    with Memory() as memory, Memory() as never:
-        for number, key in enumerate(KEYS):
-            for one in (memory, never):
-                one.datastore("model", DIM, cells)
-                if key != "c" or one is memory:
-                    memorize(one, key, number, 100)
-        memory.forget("c")
-        assert "inverted" in memory.datastore("model", DIM).stats()["search"]
-        assert answers(memory) == answers(never)

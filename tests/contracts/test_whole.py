@@ -154,7 +154,7 @@ def test_a_damaged_keyword_index_is_found_and_derived_anew(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store_many((f"k{number}", f"quick fox {number} " * 5) for number in range(3000))
         assert len(memory.search("fox", k=3000)) == 3000
-        where = f"name = '{memory._keyword._postings.table}' AND pagetype = 'leaf'"
+        where = f"name = '{memory.derived.keyword._postings.table}' AND pagetype = 'leaf'"
         (page,) = memory.records.run(f"SELECT max(pageno) FROM dbstat WHERE {where}")[0]
     damaged(tmp_path / "m" / "records.db", (page - 1) * 4096 + 1000)
     with Memory(tmp_path / "m") as memory:
@@ -170,7 +170,7 @@ def test_words_that_do_not_fit_their_record_are_found(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store_many([("a", "quick"), ("b", "fox"), ("c", "dog")])
         memory.search("fox")
-        postings, ids = memory._keyword._postings, [memory.record(key).id for key in "abc"]
+        postings, ids = memory.derived.keyword._postings, [memory.record(key).id for key in "abc"]
         with memory.transaction():
             postings.remove(Document(ids[0], {"quick": 1}, 2))
             postings.remove(Document(ids[1], {"b": 1, "fox": 1}, 2))

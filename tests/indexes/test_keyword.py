@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,8 +41,11 @@ def by_the_formula(texts: dict[str, str], query: str) -> dict[str, float]:
 
 
 def scores(memory: Memory, query: str) -> dict[str, float]:
-    found = memory._keyword.search(query)
-    return {memory.records.by_id(number).key: score for number, score in zip(found.ids.tolist(), found.scores.tolist())}
+    memory.derived.keyword.catch_up()
+    found = memory.derived.keyword.search(query)
+    ids, given = found.best(1000)
+    assert np.allclose(found.of(ids).sum(0), given, rtol=1e-6)
+    return {memory.records.by_id(number).key: score for number, score in zip(ids.tolist(), given.tolist(), strict=True)}
 
 
 @pytest.mark.parametrize("query", ["quick fox", "hounds", "红苹果", "the", "fox dog nothing 梨", "zebra"])

@@ -17,7 +17,15 @@ from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOptio
 from extmem.memory import Memory
 from extmem.opening import rescued, salvaged
 
-FIGURES = ("records", "namespaces", "encrypted", "history", "bytes", "datastores")  # in this order, others behind
+FIGURES = (
+    "records",
+    "namespaces",
+    "encrypted",
+    "history",
+    "bytes",
+    "datastores",
+    "embeddings",
+)  # in this order, others behind
 WELL = "every checksum is right, every index holds exactly its records' entries"
 
 
@@ -201,7 +209,10 @@ def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         if name == "namespaces":
             figure = f"{len(figure):,}" + (f" ({', '.join(figure)})" if 0 < len(figure) <= 10 else "")
         elif name == "datastores":
-            figure = "\n".join(f"{s['entries']:,} entries of model {s['fingerprint']}" for s in figure) or "none"
+            named = (f"{s['entries']:,} entries of model {s['fingerprint']}{_found(s)}" for s in figure)
+            figure = "\n".join(named) or "none"
+        elif name == "embeddings":
+            figure = f"{figure['entries']:,} passages by {figure['model']}{_found(figure)}" if figure else "none"
         elif name == "bytes":
             name, figure = "on disk", decimal(figure)
         elif name == "history":
@@ -210,6 +221,12 @@ def _rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
             figure = "yes" if figure else "no"
         rows.append((name, f"{figure:,}" if isinstance(figure, int) else shown(figure)))
     return rows
+
+
+def _found(figures: dict[str, Any]) -> str:
+    """How a datastore is searched, and what that finds, where it is not searched exactly."""
+    found = figures.get("recall")
+    return "" if found is None else f"\n{figures['search']}; found {found:.3f} of the 32 nearest"
 
 
 COMMANDS = (stats, namespaces, drop, verify, salvage, snapshot, restore, new_key, rotate)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from extmem.lm.train import Progress
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+FollowOption = Annotated[
+    int, typer.Option(min=0, help="Search only where fewer entries than this can be followed; 0: always.")
+]
 SeedOption = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 
 
@@ -72,6 +75,7 @@ def memorize(
     model: Annotated[str, typer.Argument(help="A model's folder.")],
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files or folders to remember.")],
     memory: MemoryOption = DEFAULT,
+    preset: Annotated[str | None, typer.Option(help="accurate, or compact: a sixth of the bytes.")] = None,
     fit: Annotated[str | None, typer.Option(help="A held-out text to fit λ and β on.")] = None,
     namespace: NamespaceOption = None,
     device: DeviceOption = "auto",
@@ -83,7 +87,9 @@ def memorize(
     loaded = LanguageModel.load(model, device)
     with opened(memory, namespace, create=True) as store:
         with output.Bar("memorizing", as_json) as bar:
-            added = loaded.memorize(store, files, lambda done, key: bar.update(done, None, f"{done:,} entries  {key}"))
+            added = loaded.memorize(
+                store, files, lambda done, key: bar.update(done, None, f"{done:,} entries  {key}"), preset
+            )
         if fit is not None:
             loaded.fit(store, fit)
     if as_json:
@@ -97,6 +103,7 @@ def evaluate(
     file: Annotated[str, typer.Argument(help="A text that neither model nor memory has seen.")],
     memory: MemoryOption = DEFAULT,
     namespace: NamespaceOption = None,
+    follow: FollowOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -104,7 +111,7 @@ def evaluate(
     from extmem.lm.model import LanguageModel
 
     with opened(memory, namespace, optional=True) as store:
-        result = LanguageModel.load(model, device).evaluate(file, store)
+        result = LanguageModel.load(model, device).evaluate(file, store, follow)
     if as_json:
         output.as_json(result.to_json())
         return
@@ -125,6 +132,7 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Only the likeliest words that make up p.")] = 1.0,
     beams: Annotated[int, typer.Option(min=1, help="More than one: search for the likeliest text.")] = 1,
     repetition: Annotated[float, typer.Option(help="Divides the probability of recent words.")] = 1.2,
+    follow: FollowOption = 0,
     seed: SeedOption = 0,
     allow_unknown: Annotated[bool, typer.Option(help="Accept words nobody knows in the prompt.")] = False,
     device: DeviceOption = "auto",
@@ -136,7 +144,8 @@ def generate(
     with opened(memory, namespace, optional=True) as store:
         text = LanguageModel.load(model, device).generate(
             prompt, store, allow_unknown=allow_unknown, max_tokens=max_tokens, min_tokens=min_tokens,
-            temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, seed=seed,
+            temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, repetition=repetition, follow=follow,
+            seed=seed,
         )  # fmt: skip
     if as_json:
         output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})

@@ -1,4 +1,4 @@
-"""store, retrieve, forget, list, search, history, keep-history, duplicates. Knows: Memory. Does not know: models."""
+"""store, retrieve, forget, list, history, keep-history, duplicates. Knows: Memory. Does not know: models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,28 +144,6 @@ def list_(
             output.raw(key)
 
 
-def search(
-    query: str,
-    memory: MemoryOption = DEFAULT,
-    k: Annotated[int, typer.Option(help="How many.")] = 10,
-    where: WhereOption = "",
-    namespace: NamespaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Find records by words, the best first. Prints rank, score, key and text; exit status 1 if there is none."""
-    with opened(memory, namespace) as handle:
-        hits = handle.search(query, k, given.json_object("--where", where))
-    if as_json:
-        output.as_json({"hits": [{"key": h.key, "value": h.value, "score": h.score, "source": h.source} for h in hits]})
-    else:
-        scores = [f"{Decimal(f'{hit.score:.2e}'):f}" for hit in hits]  # three digits, never an exponent
-        width = max(map(len, scores), default=0)
-        for rank, (score, hit) in enumerate(zip(scores, hits, strict=True), 1):
-            output.raw(f"{rank:{len(str(k))}d}  {score:{width}}  {hit.key}  {_line(hit.value)}")
-    if not hits:
-        raise typer.Exit(1)
-
-
 def history(
     key: str,
     memory: MemoryOption = DEFAULT,
@@ -183,7 +160,7 @@ def history(
         for r in kept:
             ends = (("from", r.valid_from), ("until", r.valid_to))
             valid = "".join(f"{word} {_date(end)}  " for word, end in ends if end is not None)
-            output.raw(f"{r.version:4d}  {_date(r.updated)}  {r.author or '-'}  {valid}{_line(r.value)}")
+            output.raw(f"{r.version:4d}  {_date(r.updated)}  {r.author or '-'}  {valid}{line(r.value)}")
     if not kept:
         raise typer.Exit(1)
 
@@ -228,7 +205,7 @@ def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _line(value: Any) -> str:
+def line(value: Any) -> str:
     """The beginning of a value, on one line."""
     return " ".join(shown(value).split())[:80]
 
@@ -247,4 +224,4 @@ def _date(moment: float) -> str:
         return str(moment)
 
 
-COMMANDS = (store, retrieve, forget, list_, search, history, keep_history, duplicates)
+COMMANDS = (store, retrieve, forget, list_, history, keep_history, duplicates)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 
 from extmem.records.base import Record
+
+
+EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
 
 
 class Index(ABC):
@@ -21,3 +25,16 @@ class Index(ABC):
     @abstractmethod
     def verify(self) -> list[str]:
         """What does not fit the records, a line each; empty if all is well."""
+
+
+def text_of(record: Record) -> str:
+    """What there is to read in a record's value: itself, as JSON unless it is text; "" for bytes."""
+    value = record.value
+    if value is None or isinstance(value, bytes):
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def is_embeddings(fingerprint: str) -> bool:
+    """Whether a datastore of this fingerprint holds the embeddings of records, not what a language model reads."""
+    return fingerprint.startswith(EMBEDDINGS)

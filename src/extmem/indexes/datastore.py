@@ -1,16 +1,13 @@
 """Datastore: hidden state -> the token that came next, the record it came from and where in it.
 
-Knows: vectors, token numbers, record ids, and the records whose ledger its files are entered in.
-Does not know: words, models (a model is a fingerprint here), how a reading is mixed.
+Knows: which segments there are (the ledger), and when they are written, joined and struck out. Does not know: words,
+models (a model is a fingerprint and a quantiser here), how a file is laid out (`segment.py`) or searched (`view.py`).
 
-Entries lie in segments: files of arrays that are written once and never changed. A segment counts
-only if the records' ledger names it, and the ledger changes in the records' own transaction: so a
-record and its entries come and go together, whenever the process is killed. To forget is to write
-the segments that hold the record again without it; the order of all other entries stays, so every
-answer is, bit for bit, what it would have been had the record never been stored.
-
-Up to EXACT_LIMIT entries are searched exactly. Beyond it, by an inverted file whose cells come
-with the model, not from the entries: no entry leaves a trace in how the others are found.
+Entries lie in segments: files that are written once and never changed. A segment counts only if the records' ledger
+names it, and the ledger changes in the records' own transaction: so a record and its entries come and go together,
+whenever the process is killed. To forget is to write the segments that hold the record again without it; the order of
+all other entries stays, and no entry has a part in how the others are found: so every answer is, bit for bit,
+what it would have been had the record never been stored.
 Shapes: N entries, Q queries, K neighbours, D key width.
 """
 
@@ -18,28 +15,32 @@ from __future__ import annotations
 
 import threading
 import uuid
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.indexes.base import Index
+from extmem.indexes.quantizer import RECALL, Quantizer
+from extmem.indexes.segment import Columns, Segment, damaged, first_format, floats, joined, written
+from extmem.indexes.view import View
 from extmem.reading import Reading, Span
 from extmem.records.base import Record, Records
 
-FORMAT = 1
-EXACT_LIMIT = 200_000
-SEGMENT_MINIMUM = 16_384  # a smaller segment at the end is merged with what comes next
-PROBES = 32  # cells of the inverted file that one query scans
+PRESETS = ("accurate", "compact")
 
-Arrays = dict[str, NDArray[Any]]
+
+@dataclass(frozen=True)
+class Limits:
+    """Up to `exact` entries are searched exactly. A segment has up to `segment` entries; a new one is joined with
+    those before it that are smaller than `minimum`, or than twice itself."""
+
+    exact: int = 32_768
+    segment: int = 524_288
+    minimum: int = 16_384
 
 
 @dataclass(frozen=True)
@@ -55,82 +56,98 @@ class Entries:
 class Datastore(Index):
     """The entries of one model over the records of one namespace."""
 
-    def __init__(self, records: Records, fingerprint: str, dim: int) -> None:
+    def __init__(
+        self,
+        records: Records,
+        fingerprint: str,
+        dim: int,
+        quantizer: Quantizer | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
         self.records, self.fingerprint, self.dim = records, fingerprint, dim
-        self.cells: NDArray[np.float32] | None = None
+        self.quantizer, self.limits = quantizer, limits
         self._kind = f"segments:{fingerprint}"
         self._folder = f"datastores/{fingerprint}"
-        self._segments: dict[str, Arrays] = {}
-        self._joined_from: list[str] = []
-        self._arrays = self._nothing()
-        self._index: faiss.Index | None = None
-        self._quantizer: faiss.Index | None = None
+        self._opened: dict[str, Segment] = {}
+        self._view = View((), dim, quantizer, limits.exact)
+        self._names: list[str] = []
         self._seen: object = None
-        self._lock = threading.RLock()  # what was loaded and its index belong together
+        self._lock = threading.RLock()  # a view and the names of its segments belong together
 
     def __len__(self) -> int:
-        return len(self._load()["tokens"])
+        return len(self.view())
 
     @property
-    def tokens(self) -> NDArray[np.int32]:
+    def tokens(self) -> NDArray[np.int64]:
         """The token each entry was followed by, (N,)."""
-        return self._load()["tokens"]
+        return self.view().tokens()
 
-    def use_cells(self, cells: NDArray[np.float32]) -> None:
-        """Takes the model's cells, when a datastore that was opened without the model meets it."""
+    @property
+    def preset(self) -> str:
+        """ "accurate": keys of 16 bits a number; "compact": keys as codes of two bits a number, or one."""
+        return str(self._about().get("preset", PRESETS[0]))
+
+    def use(self, quantizer: Quantizer) -> None:
+        """Takes the model's quantiser, when a datastore that was opened without the model meets it."""
         with self._lock:
-            if self.cells is None:
-                self.cells, self._index = cells, None
+            if self.quantizer is None:
+                self.quantizer, self._seen, self._names = quantizer, None, []
+
+    def choose(self, preset: str) -> None:
+        """How the entries of a datastore that has none yet are to be kept; call it inside the records' transaction.
+        Raises InvalidInput for a preset that there is not, or for another one than the entries have."""
+        if preset not in PRESETS:
+            raise InvalidInput(f"there is no preset {preset!r}: choose from {', '.join(PRESETS)}.", preset)
+        about = self._about()
+        if about and self.preset != preset:
+            cure = "go on with that, or memorize into another memory"
+            raise InvalidInput(f"this datastore is {self.preset}, not {preset}: {cure}.", preset)
+        if not about:
+            self.records.ledger_put("datastore", self.fingerprint, {"dim": self.dim, "preset": preset})
+
+    def view(self) -> View:
+        """All entries as the ledger has them now, whoever wrote them; the view stays as it is. Raises
+        MemoryFormatError where a segment is missing or damaged."""
+        with self._lock:
+            seen = self.records.generation()
+            if seen != self._seen:
+                ledger = self.records.ledger(self._kind)
+                if list(ledger) != self._names:
+                    try:
+                        opened = {name: self._open(name, note) for name, note in ledger.items()}
+                    except MemoryFormatError:
+                        if self.records.ledger(self._kind) == ledger:
+                            raise
+                        return self.view()  # another process has just written it anew
+                    count = sum(len(segment) for segment in opened.values())
+                    if self.quantizer is not None and count > self.limits.exact:
+                        opened = {name: self._searchable(segment) for name, segment in opened.items()}
+                    self._opened, self._names = opened, list(ledger)
+                    self._view = View(list(opened.values()), self.dim, self.quantizer, self.limits.exact)
+                self._seen = seen
+            return self._view
 
     def holds(self, record_id: int) -> bool:
         """Whether this record has entries here."""
-        return bool((self._load()["records"] == record_id).any())
+        return any((segment.run_ids == record_id).any() for segment in self.view().segments)
 
     def cite(self, entry: int) -> tuple[int, Span]:
-        """The record id and the span of characters that an entry came from."""
-        arrays = self._load()
-        start, end = arrays["spans"][entry]
-        return int(arrays["records"][entry]), Span(int(start), int(end))
+        """`View.cite` of what is there now."""
+        return self.view().cite(entry)
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The K entries nearest to each query, nearest first: entries and squared L2 distances,
-        (Q, K) each; -1 and inf where there are fewer than K. Raises InvalidInput for queries of
-        another width or with NaN."""
-        self._check(queries)
-        return self._searched(queries, k)[:2]
-
-    def _check(self, queries: NDArray[np.float32]) -> None:
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise InvalidInput(f"queries of shape {queries.shape}: give (queries, {self.dim}).", queries.shape)
-        if not np.isfinite(queries).all():
-            raise InvalidInput("a query holds NaN or Inf: check the model that made it.")
-
-    def _searched(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Arrays]:
-        """Entries, distances, and the arrays that the entries number."""
-        with self._lock:
-            index, arrays = self._ready(), self._arrays
-        found = min(k, index.ntotal)
-        entries = np.full((len(queries), k), -1, dtype=np.int64)
-        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
-        if found and len(queries):
-            near, which = index.search(np.ascontiguousarray(queries, dtype=np.float32), found)
-            entries[:, :found], distances[:, :found] = which, np.where(which < 0, np.inf, near)
-        return entries, distances, arrays
+        """`View.search` of what is there now. What the entries are is to be asked of the same view."""
+        return self.view().search(queries, k)
 
     def nearest(self, queries: NDArray[np.float32], k: int) -> Reading:
-        """`search`, with the vectors found; satisfies `extmem.reading.Nearest`."""
-        self._check(queries)
-        entries, distances, arrays = self._searched(queries, min(k, len(self)))
-        vectors = np.zeros((*entries.shape, self.dim), np.float32)
-        vectors[entries >= 0] = arrays["keys"][entries[entries >= 0]]
-        return Reading(entries, distances, vectors)
+        """`View.nearest` of what is there now; satisfies `extmem.reading.Nearest`."""
+        return self.view().nearest(queries, k)
 
     def keep_fit(self, mixture: dict[str, Any]) -> None:
         """Keeps how this datastore is best read, until a record is dropped that had a part in it."""
-        records = self._load()["records"]
-        note = {"through": int(records.max(initial=0)), "mixture": mixture}
+        last = max((int(segment.run_ids.max(initial=0)) for segment in self.view().segments), default=0)
         with self.records.transaction():
-            self.records.ledger_put("fit", self.fingerprint, note)
+            self.records.ledger_put("fit", self.fingerprint, {"through": last, "mixture": mixture})
 
     def fit(self) -> dict[str, Any] | None:
         """What `keep_fit` kept, if it is still there."""
@@ -138,40 +155,50 @@ class Datastore(Index):
         return None if note is None else note["mixture"]
 
     def append(self, entries: Sequence[Entries]) -> None:
-        """Adds entries; call it inside the records' transaction, with the records they belong to."""
-        added = [self._checked(part) for part in entries if len(part.tokens)]
-        if not added:
+        """Adds entries; call it inside the records' transaction, with the records they belong to. Raises
+        InvalidInput for keys of another width or with NaN, and where a compact datastore has no quantiser."""
+        parts = [self._columns(part) for part in entries if len(part.tokens)]
+        if not parts:
             return
+        if not self._about():
+            self.choose(PRESETS[0])
         ledger = self.records.ledger(self._kind)
-        last = next(reversed(ledger), None)
-        if last is not None and ledger[last]["entries"] < SEGMENT_MINIMUM:
-            added.insert(0, self._read(last, ledger[last]))
-            self._strike_out(last)
-        self.records.ledger_put("datastore", self.fingerprint, {"dim": self.dim, "format": FORMAT})
-        self._write(_joined(added))
+        count = sum(map(len, parts))
+        for name in reversed(ledger):
+            there = ledger[name]["entries"]
+            if there + count > self.limits.segment or there >= max(self.limits.minimum, 2 * count):
+                break
+            parts.insert(0, self._coded(self._open(name, ledger[name]).columns()))
+            self._strike_out(name)
+            count += there
+        self._write(joined(parts))
 
     def discard(self, record: Record) -> None:
-        """Drops every entry of this record; call it inside the records' transaction."""
-        self.mend()
+        """Drops every entry of this record, and what is damaged; call it inside the records' transaction."""
         ledger = self.records.ledger(self._kind)
-        loaded = {name: self._read(name, note) for name, note in ledger.items()}
-        hit = [name for name, arrays in loaded.items() if (arrays["records"] == record.id).any()]
-        if not hit:
-            return
+        left: dict[str, Columns | None] = {}  # of the segments that hold the record, or are damaged
+        dropped = False
+        for name, note in ledger.items():
+            try:
+                segment = self._open(name, note)
+                if (segment.run_ids == record.id).any():
+                    dropped, left[name] = True, segment.columns().without(record.id)
+            except MemoryFormatError:
+                left[name] = None
         fit = self.records.ledger("fit").get(self.fingerprint)
-        if fit is not None and record.id <= fit["through"]:
+        if dropped and fit is not None and record.id <= fit["through"]:
             self.records.ledger_remove("fit", self.fingerprint)
         # Segments keep their order in the ledger, so all from the first one hit are entered anew.
-        for name in list(ledger)[list(ledger).index(hit[0]) :]:
-            if name in hit:
+        for name in list(ledger)[list(ledger).index(next(iter(left))) :] if left else ():
+            if name in left:
                 self._strike_out(name)
-                kept = loaded[name]["records"] != record.id
-                if kept.any():
-                    self._write({part: array[kept] for part, array in loaded[name].items()})
+                columns = left[name]
+                if columns is not None and len(columns):
+                    self._write(columns)
             else:
                 self.records.ledger_remove(self._kind, name)
                 self.records.ledger_put(self._kind, name, ledger[name])
-        if not self.records.ledger(self._kind):
+        if left and not self.records.ledger(self._kind):
             self.records.ledger_remove("datastore", self.fingerprint)
 
     def mend(self) -> None:
@@ -179,7 +206,7 @@ class Datastore(Index):
         them back. Call it inside the records' transaction."""
         for name, note in self.records.ledger(self._kind).items():
             try:
-                self._read(name, note)
+                self._open(name, note, fresh=True).columns()
             except MemoryFormatError:
                 self._strike_out(name)
 
@@ -195,120 +222,104 @@ class Datastore(Index):
         wrong: list[str] = []
         for name, note in self.records.ledger(self._kind).items():
             try:
-                arrays = self._read(name, note, fresh=True)
+                segment = self._open(name, note, fresh=True)
+                segment.check()
             except MemoryFormatError as error:
                 wrong.append(str(error))
                 continue
-            for record_id in np.unique(arrays["records"]):
-                if self.records.by_id(int(record_id)) is None:
+            for record_id in np.unique(segment.run_ids).tolist():
+                if self.records.by_id(record_id) is None:
                     wrong.append(f"datastore {self.fingerprint}: entries of record {record_id}, which is gone")
         return wrong
 
     def stats(self) -> dict[str, Any]:
-        """Figures for people: entries, bytes, and how they are searched."""
-        arrays, cells = self._load(), 0 if self.cells is None else len(self.cells)
+        """Figures for people: entries, bytes, how they are searched, and what part of the 32 nearest that finds, as
+        measured on entries of its own (None where it is searched exactly)."""
+        view = self.view()
+        search = "exact" if len(view) <= self.limits.exact else "by cells, with its model"
+        if not view.exact and self.quantizer is not None:
+            search = (
+                f"{self.quantizer.probes_among(len(view))} of {len(self.quantizer.cells)} cells, for recall {RECALL}"
+            )
         return {
             "fingerprint": self.fingerprint,
-            "entries": len(arrays["tokens"]),
+            "entries": len(view),
             "dim": self.dim,
-            "bytes": int(sum(array.nbytes for array in arrays.values())),
-            "search": "exact" if self._exact() else f"inverted file, {PROBES} of {cells} cells",
+            "preset": self.preset,
+            "bytes": view.bytes,
+            "segments": len(view.segments),
+            "search": search,
+            "recall": view.measured_recall,
         }
+
+    def _about(self) -> dict[str, Any]:
+        return self.records.ledger("datastore").get(self.fingerprint, {})
 
     def _strike_out(self, name: str) -> None:
         self.records.ledger_remove(self._kind, name)
         self.records.delete_file(f"{self._folder}/{name}")
 
-    def _nothing(self) -> Arrays:
-        return {
-            "keys": np.empty((0, self.dim), np.float16),
-            "tokens": np.empty(0, np.int32),
-            "records": np.empty(0, np.int64),
-            "spans": np.empty((0, 2), np.int32),
-        }
-
-    def _checked(self, part: Entries) -> Arrays:
+    def _columns(self, part: Entries) -> Columns:
         count = len(part.tokens)
         if part.keys.shape != (count, self.dim) or part.spans.shape != (count, 2):
             raise InvalidInput(
                 f"keys {part.keys.shape} and spans {part.spans.shape} for {count} tokens: "
                 f"give ({count}, {self.dim}) and ({count}, 2)."
             )
-        if not np.isfinite(part.keys).all():
-            raise InvalidInput("a key holds NaN or Inf: check the model that made it.")
-        return {
-            "keys": part.keys.astype(np.float16),
-            "tokens": part.tokens.astype(np.int32),
-            "records": np.full(count, part.record_id, np.int64),
-            "spans": part.spans.astype(np.int32),
-        }
+        with np.errstate(over="ignore"):
+            keys = part.keys.astype(np.float16)
+        if not np.isfinite(keys).all():
+            raise InvalidInput("a key holds NaN, Inf or a number beyond 65,504: check the model that made it.")
+        spans, run = np.asarray(part.spans), (np.array([part.record_id], np.int64), np.array([count], np.int64))
+        plain = Columns(keys, None, None, np.asarray(part.tokens), spans[:, 0], spans[:, 1] - spans[:, 0], *run)
+        if self.preset == "accurate":
+            return self._coded(plain)
+        if self.quantizer is None:
+            raise InvalidInput("this datastore is compact: only its model can add to it.")
+        return replace(self._coded(plain), keys=None)
 
-    def _write(self, arrays: Arrays) -> None:
-        name = f"{uuid.uuid4().hex}.safetensors"
-        content = save(arrays, {"format": str(FORMAT), "fingerprint": self.fingerprint})
-        self.records.write_file(f"{self._folder}/{name}", content)
-        self.records.ledger_put(self._kind, name, {"entries": len(arrays["tokens"]), "crc32": zlib.crc32(content)})
-        self._segments[name] = arrays
+    def _coded(self, columns: Columns) -> Columns:
+        """The same entries with codes of the quantiser at hand, if there is one and their keys are."""
+        quantizer = self.quantizer
+        if (
+            quantizer is None
+            or columns.keys is None
+            or (columns.codes is not None and columns.quantizer == quantizer.name)
+        ):
+            return columns
+        coded = [quantizer.encode(floats(columns.keys[at : at + 65_536])) for at in range(0, len(columns), 65_536)]
+        cells, codes = (np.concatenate(arrays) for arrays in zip(*coded, strict=True))
+        return replace(columns, codes=codes, cells=cells, quantizer=quantizer.name, cell_count=len(quantizer.cells))
 
-    def _read(self, name: str, note: dict[str, Any], fresh: bool = False) -> Arrays:
-        if fresh or name not in self._segments:
-            try:
-                self._segments[name] = _arrays(self.records.read_file(f"{self._folder}/{name}"), note["crc32"])
-            except (MemoryFormatError, SafetensorError) as error:
-                place = f"{self._folder}/{name}"
-                cure = "restore it, or run 'extmem verify --repair' and memorize its documents again"
-                raise MemoryFormatError(f"{place}: {str(error).rstrip('.')}; {cure}.", place) from error
-        return self._segments[name]
+    def _write(self, columns: Columns) -> None:
+        for start in range(0, len(columns), self.limits.segment):
+            content, note = self._file(columns.part(start, min(start + self.limits.segment, len(columns))))
+            name = f"{uuid.uuid4().hex}.safetensors"
+            self.records.write_file(f"{self._folder}/{name}", content)
+            self.records.ledger_put(self._kind, name, note)
 
-    def _load(self) -> Arrays:
-        """The entries as the ledger has them now, whoever wrote them."""
-        with self._lock:
-            seen = self.records.generation()
-            if seen != self._seen:
-                ledger = self.records.ledger(self._kind)
-                if list(ledger) != self._joined_from:
-                    try:
-                        parts = [self._read(name, note) for name, note in ledger.items()]
-                    except MemoryFormatError:
-                        if self.records.ledger(self._kind) == ledger:
-                            raise
-                        return self._load()  # another process has just written it anew
-                    self._segments = dict(zip(ledger, parts, strict=True))
-                    self._arrays = _joined([self._nothing(), *parts])
-                    self._joined_from, self._index = list(ledger), None
-                self._seen = seen
-            return self._arrays
+    def _file(self, columns: Columns) -> tuple[bytes, dict[str, Any]]:
+        return written(self._coded(columns), {"fingerprint": self.fingerprint})
 
-    def _exact(self) -> bool:
-        return self.cells is None or len(self._arrays["tokens"]) <= EXACT_LIMIT
+    def _open(self, name: str, note: dict[str, Any], fresh: bool = False) -> Segment:
+        """A segment as it lies on the disk; one of the first format is laid out anew in RAM. Raises
+        MemoryFormatError."""
+        if not fresh and name in self._opened:
+            return self._opened[name]
+        place = f"{self._folder}/{name}"
+        try:
+            content = self.records.map_file(place) if "bytes" in note else self.records.read_file(place)
+        except MemoryFormatError as error:
+            raise damaged(place, str(error)) from error
+        if "bytes" in note:
+            return Segment(content, note, place)
+        return Segment(*self._file(first_format(bytes(content), note, place)), place)
 
-    def _ready(self) -> faiss.Index:
-        keys = self._load()["keys"]
-        if self._index is None:
-            if self._exact():
-                index: faiss.Index = faiss.IndexFlatL2(self.dim)
-            else:
-                assert self.cells is not None
-                cells = faiss.IndexFlatL2(self.dim)
-                cells.add(np.ascontiguousarray(self.cells, dtype=np.float32))
-                index = faiss.IndexIVFScalarQuantizer(
-                    cells, self.dim, cells.ntotal, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2, False
-                )
-                index.own_fields, index.is_trained = False, True
-                self._quantizer = cells  # Python must not free it while the index lives
-                index.nprobe = min(PROBES, cells.ntotal)
-            for start in range(0, len(keys), 65_536):
-                index.add(keys[start : start + 65_536].astype(np.float32))
-            self._index = index
-        return self._index
-
-
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _arrays(content: bytes, crc32: int) -> Arrays:
-    if zlib.crc32(content) != crc32:
-        raise MemoryFormatError("it is damaged (its checksum differs)")
-    arrays: Arrays = load(content)
-    return arrays
+    def _searchable(self, segment: Segment) -> Segment:
+        """The segment with codes of the quantiser at hand: laid out anew in RAM where its file has none."""
+        assert self.quantizer is not None
+        if segment.codes is not None and segment.quantizer == self.quantizer.name:
+            return segment
+        if segment.keys is None:
+            raise damaged(segment.place, "its codes are of another model")
+        return Segment(*self._file(segment.columns()), segment.place)

@@ -18,35 +18,66 @@ import math
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extmem.indexes.base import Index
+from extmem.indexes.base import Index, text_of
 from extmem.indexes.postings import BLOCK, MOST, Document, Postings, RamPostings, array, postings_of
 from extmem.records.base import Record, Records, short_name
-from extmem.text.terms import asked, telling, terms
+from extmem.text.terms import LONGEST, asked, plain, telling, terms
 
 FORMAT = 2  # of terms and postings: an index of another one is derived anew
 BATCH = 4_096  # records taken in by one transaction
 WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
-K1, B = 1.2, 0.75
+K1, B = 0.1, 0.1  # which words a record holds tells more than how often (docs/search.md)
+TOGETHER = ("session", "conversation", "thread", "document")  # metadata that says which records stand in one row
 
 
-class Scores(NamedTuple):
-    """The records that hold a term of a query: `ids` (N,) int64, ascending, and `scores` (N,) float32, above 0;
-    `records` is how many records there are at all."""
+@dataclass(frozen=True)
+class Matches:
+    """What holds the terms of a query. Shapes: T terms, P places, N records that are asked about.
 
-    ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    records: int
+    Records stand at places: `blocks` (ascending) numbers the blocks of ids that hold a term at all, and a record's
+    place is its id counted from the first of them. `held` has for every term the places (n_t,) int64, ascending,
+    and the scores (n_t,) float32 of the records that hold it; `rarity` (T,) is ln(1 + (N − n_t + ½) / (n_t + ½)).
+    """
 
+    terms: list[str]
+    records: int  # how many there are
+    rarity: NDArray[np.float32]
+    held: list[tuple[NDArray[np.int64], NDArray[np.float32]]]
+    blocks: NDArray[np.int64]
+    scores: NDArray[np.float32]  # (P,), 0 where a record holds none
 
-NONE = Scores(np.empty(0, np.int64), np.empty(0, np.float32), 0)
+    def best(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ids and scores of the k best, best first; equal ones in order of storing."""
+        places = np.flatnonzero(self.scores)
+        if len(places) > k:
+            scores = self.scores[places]
+            places = places[scores >= np.partition(scores, -k)[-k]]
+        places = places[np.lexsort((places, -self.scores[places]))][:k]
+        return self.blocks[places // BLOCK] * BLOCK + places % BLOCK, self.scores[places]
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(T, N): what each term gives each of these records; 0 where they do not hold it."""
+        given = np.zeros((len(self.terms), len(ids)), np.float32)
+        at = np.searchsorted(self.blocks, ids // BLOCK)
+        known = at < len(self.blocks)
+        known[known] = self.blocks[at[known]] == ids[known] // BLOCK
+        wanted = np.where(known, at * BLOCK + ids % BLOCK, -1)
+        for row, (places, scores) in zip(given, self.held, strict=True):
+            if not len(places):
+                continue
+            found = np.minimum(np.searchsorted(places, wanted), len(places) - 1)
+            there = places[found] == wanted
+            row[there] = scores[found[there]]
+        return given
 
 
 class KeywordIndex(Index):
@@ -68,22 +99,33 @@ class KeywordIndex(Index):
         self._lock = threading.RLock()  # threads share the index in RAM
         self._process = os.getpid()
 
-    def search(self, query: str) -> Scores:
-        """The score of every record that holds a term of the query. Its stop words count only where it has no
-        others, and WORDS different ones at most."""
-        wanted = asked(query)[:WORDS]
-        if not self._kept and self._process != os.getpid():  # forked, perhaps from beside a search
-            self._begin()
-        while wanted:
-            if self._kept:
-                self._catch_up()
-            with self.records.reading(), nullcontext() if self._kept else self._lock:
-                if not self._kept:
-                    self._compare()
-                elif self._new(1):
-                    continue  # stored since
-                return self._scores(wanted)
-        return NONE
+    def catch_up(self) -> None:
+        """Takes in what was stored since the last time, where the index lies with the records."""
+        if not self._kept:
+            return
+        while (seen := self.records.generation()) != self._seen:
+            if self._is_old() or self._new(1) or self._is_far():
+                self._take_in()
+            else:
+                self._seen = seen
+
+    def is_behind(self) -> bool:
+        """Whether there is more to take in; ask it inside a reading."""
+        return self._kept and bool(self._new(1))
+
+    def search(self, query: str) -> Matches:
+        """Every record that holds a term of the query, and what each gives it; inside a reading, after `catch_up`.
+        Stop words of the query count only where it has no others, and WORDS different terms at most."""
+        with self._compared():
+            return self._matches(asked(query)[:WORDS])
+
+    def labelled(self, label: str) -> NDArray[np.int64]:
+        """The ids of the records that bear a label (`group_label`, `speaker_label`), in order of storing; inside
+        a reading."""
+        with self._compared():
+            parts = sorted((block, held) for _, block, held in self._postings.read([label]))
+        places, _ = array(parts, {block: block * BLOCK for block, _ in parts})
+        return places
 
     def discard(self, record: Record) -> None:
         """Takes a record's words out; in RAM that waits for the next search."""
@@ -122,7 +164,7 @@ class KeywordIndex(Index):
             *(f"keyword index: other words of record {n}" for n in sorted(held) if there.get(n, held[n]) != held[n]),
         ]
 
-    def _scores(self, wanted: list[str]) -> Scores:
+    def _matches(self, wanted: list[str]) -> Matches:
         blocks: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
         for term, block, held in self._postings.read(wanted):
             blocks[term].append((block, held))
@@ -130,17 +172,18 @@ class KeywordIndex(Index):
         numbers = sorted({block for parts in blocks.values() for block, _ in parts})
         start = {block: place * BLOCK for place, block in enumerate(numbers)}
         scores = np.zeros(len(numbers) * BLOCK, np.float32)
+        rarity: list[float] = []
+        given: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         for term in wanted:
-            if term in blocks:
-                places, postings = array(blocks[term], start)
-                found = len(postings)
-                weight = math.log1p((count - found + 0.5) / (found + 0.5)) * (K1 + 1)
-                times = postings["count"].astype(np.float32)
-                long = postings["length"].astype(np.float32) * np.float32(K1 * B * count / max(length, 1))
-                scores[places] += np.float32(weight) * times / (times + long + np.float32(K1 * (1 - B)))
-        places = np.flatnonzero(scores)
-        ids = np.array(numbers, np.int64)[places // BLOCK] * BLOCK + places % BLOCK
-        return Scores(ids, scores[places], count)
+            places, postings = array(sorted(blocks.get(term, [])), start)
+            rarity.append(math.log1p((count - len(places) + 0.5) / (len(places) + 0.5)))
+            times = postings["count"].astype(np.float32)
+            long = postings["length"].astype(np.float32) * np.float32(K1 * B * count / max(length, 1))
+            part = np.divide(times, times + long + np.float32(K1 * (1 - B)), dtype=np.float32)
+            part *= np.float32(rarity[-1] * (K1 + 1))
+            scores[places] += part
+            given.append((places, part))
+        return Matches(wanted, count, np.array(rarity, np.float32), given, np.array(numbers, np.int64), scores)
 
     def _size(self) -> tuple[int, int]:
         """How many records there are, and how long they are together."""
@@ -149,13 +192,17 @@ class KeywordIndex(Index):
             return note["records"], note["length"]
         return len(self._documents), sum(document.length for document in self._documents.values())
 
-    def _catch_up(self) -> None:
-        """Takes in what was stored since the last time, where the index lies with the records."""
-        while (seen := self.records.generation()) != self._seen:
-            if self._is_old() or self._new(1) or self._is_far():
-                self._take_in()
-            else:
-                self._seen = seen
+    @contextmanager
+    def _compared(self) -> Iterator[None]:
+        """The index in RAM is of one thread, and holds what the records are now."""
+        if self._kept:
+            yield
+            return
+        if self._process != os.getpid():  # forked, perhaps from beside a search
+            self._begin()
+        with self._lock:
+            self._compare()
+            yield
 
     def _take_in(self) -> None:
         """Takes in a batch of the new records."""
@@ -239,8 +286,27 @@ def _by_record(postings: Postings) -> dict[int, int]:
 
 
 def _document(record: Record) -> Document:
-    """What is indexed of a record: its key and, but for bytes, its value."""
-    found, value = terms(record.key), record.value
-    if not isinstance(value, bytes):
-        found += terms(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return Document(record.id, Counter(found), min(telling(found), MOST))
+    """What is indexed of a record: its key, its value but for bytes, who says it, and what it stands together with."""
+    found = terms(record.key) + terms(text_of(record))
+    counts, metadata = Counter(found), record.metadata or {}
+    for word in plain(str(metadata.get("speaker", ""))):
+        counts[speaker_label(word)] = 1
+    if (label := group_label(record)) is not None:
+        counts[label] = 1
+    return Document(record.id, counts, min(telling(found), MOST))
+
+
+def speaker_label(word: str) -> str:
+    """What records bear whose speaker has this word in the name (`terms.plain`). No text has such a term."""
+    return f"@{word}"[:LONGEST]
+
+
+def group_label(record: Record) -> str | None:
+    """What records bear that stand in one row, such as the turns of a session; None for one alone. No text has such
+    a term."""
+    metadata = record.metadata or {}
+    for name in TOGETHER:
+        if metadata.get(name) is not None:
+            label = f"={name}={json.dumps(metadata[name], sort_keys=True)}"
+            return label if len(label) <= LONGEST else f"={name}={short_name(label)}"
+    return None

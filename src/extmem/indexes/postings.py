@@ -184,4 +184,5 @@ def array(parts: Sequence[tuple[int, bytes]], start: Mapping[int, int]) -> tuple
     """Where the postings of (block, bytes) stand, counted from each block's start, and the postings."""
     postings = np.frombuffer(b"".join(held for _, held in parts), POSTING)
     sizes = [len(held) // POSTING.itemsize for _, held in parts]
-    return np.repeat([start[block] for block, _ in parts], sizes) + postings["at"], postings
+    starts = np.array([start[block] for block, _ in parts], np.int64)
+    return np.repeat(starts, np.array(sizes, np.int64)) + postings["at"], postings

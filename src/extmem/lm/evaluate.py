@@ -20,6 +20,7 @@ from torch import Tensor
 
 from extmem.errors import InvalidInput
 from extmem.lm.fitting import LEAST, ROWS, Probabilities, fit_mixtures, only
+from extmem.lm.following import read_along
 from extmem.lm.train import true_log_probabilities
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, cache_probabilities, cache_trust, neighbour_probabilities
@@ -36,7 +37,7 @@ class Evaluation:
     """Perplexity of one text: `model` alone, with `cache`, with `datastore`, with both ("memory").
 
     A row is None where there is nothing to read. `seconds` is what each row took, the model's
-    included; `mixtures` are those fitted, one a half.
+    included; `mixtures` are those fitted, one a half; `searched` says for how many tokens the datastore was searched.
     """
 
     tokens: int
@@ -44,6 +45,7 @@ class Evaluation:
     nats: dict[str, float | None]
     seconds: dict[str, float | None]
     mixtures: list[Mixture]
+    searched: int | None = None
 
     @property
     def perplexity(self) -> dict[str, float | None]:
@@ -73,17 +75,19 @@ class Evaluation:
             "reduction_percent": self.reduction_percent,
             "seconds": self.seconds,
             "mixtures": [asdict(mixture) for mixture in self.mixtures],
+            "searched": self.searched,
         }
 
 
-def evaluate(model: LanguageModel, texts: Sequence[str], memory: Memory | None = None) -> Evaluation:
+def evaluate(model: LanguageModel, texts: Sequence[str], memory: Memory | None = None, follow: int = 0) -> Evaluation:
     """Measures texts, read one after the other and cross-fitted; those under 400 tokens together are
-    measured with the mixture the model or the memory came with. Raises InvalidInput for texts without
+    measured with the mixture the model or the memory came with. With `follow`, the datastore is searched only
+    where fewer entries than that can be followed (`lm/following.py`). Raises InvalidInput for texts without
     words, WrongModel where the memory was written by another model."""
     ids = model.encode(*texts)
     if len(ids) < 2:
         raise InvalidInput("there are no words to measure: give a text with some.")
-    given, seconds = probabilities(model, ids, memory)
+    given, seconds = probabilities(model, ids, memory, follow)
     half = len(ids) // 2
     halves = [slice(0, half), slice(half, len(ids))]
     if len(ids) < LEAST:
@@ -100,12 +104,14 @@ def evaluate(model: LanguageModel, texts: Sequence[str], memory: Memory | None =
         nats[row] = float(-mixed.clamp_min(1e-30).log().sum())
     if nats["memory"] is None:
         nats["memory"], seconds["memory"] = nats["cache"], seconds["cache"]
-    return Evaluation(len(ids), sum(map(len, texts)), nats, seconds, [mixtures["memory"] for mixtures in fitted])
+    return Evaluation(
+        len(ids), sum(map(len, texts)), nats, seconds, [mixtures["memory"] for mixtures in fitted], given.searched
+    )
 
 
 @torch.no_grad()
 def probabilities(
-    model: LanguageModel, ids: Tensor, memory: Memory | None
+    model: LanguageModel, ids: Tensor, memory: Memory | None, follow: int = 0
 ) -> tuple[Probabilities, dict[str, float | None]]:
     """Reads the text once with every source; the seconds each row of the table needs."""
     began = time.perf_counter()
@@ -119,7 +125,7 @@ def probabilities(
         window: trust * cache_probabilities(states, ids, betas, window) + (1 - trust) * alone for window in WINDOWS
     }
     cached = time.perf_counter()
-    near = _datastore_probabilities(model, states, ids, betas, memory)
+    near = _datastore_probabilities(model, states, ids, betas, memory, follow)
     done = time.perf_counter()
     base = read - began
     seconds: dict[str, float | None] = {"model": base, "cache": base + cached - read}
@@ -129,17 +135,22 @@ def probabilities(
 
 
 def _datastore_probabilities(
-    model: LanguageModel, states: Tensor, ids: Tensor, betas: tuple[float, ...], memory: Memory | None
-) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """The probability of each true token at each β, and the distance of the nearest entry."""
-    datastore = None if memory is None else model.datastore(memory)
-    if datastore is None or not len(datastore):
-        return None, None
-    found, nearest, k = [], [], min(model.mixture.neighbours, len(datastore))
+    model: LanguageModel, states: Tensor, ids: Tensor, betas: tuple[float, ...], memory: Memory | None, follow: int
+) -> tuple[Tensor, Tensor, int] | tuple[None, None, None]:
+    """The probability of each true token at each β, the distance of the nearest entry, and for how many tokens it
+    was searched."""
+    view = None if memory is None else model.datastore(memory).view()
+    if view is None or not len(view):
+        return None, None, None
+    found, nearest, k, searched = [], [], min(model.mixture.neighbours, len(view)), 0
     for queries, truth in zip(states.split(4096), ids.split(4096), strict=True):
-        entries, distances = datastore.search(queries.cpu().numpy(), k)
-        tokens = torch.from_numpy(datastore.tokens[entries]).to(ids.device, torch.long)
+        if follow:
+            entries, distances, count = read_along(view, queries.cpu().numpy(), truth.cpu().numpy(), k, follow)
+        else:
+            (entries, distances), count = view.search(queries.cpu().numpy(), k), len(queries)
+        tokens = torch.from_numpy(view.tokens(entries.clip(0))).to(ids.device)
         near = torch.from_numpy(distances).to(ids.device)
         found.append(neighbour_probabilities(near, tokens, truth, betas))
         nearest.append(near[:, 0])
-    return torch.cat(found, dim=1).cpu(), torch.cat(nearest).cpu()
+        searched += count
+    return torch.cat(found, dim=1).cpu(), torch.cat(nearest).cpu(), searched

@@ -28,13 +28,15 @@ ROWS = {
 @dataclass(frozen=True)
 class Probabilities:
     """What every source gives each true token, on the CPU: model (T,), cache {window: (R, T)}, datastore (R, T) or
-    None; `nearest` (T,) is the squared distance of the datastore's nearest entry."""
+    None; `nearest` (T,) is the squared distance of the datastore's nearest entry; `searched` says for how many of a
+    text's tokens the datastore was searched."""
 
     betas: tuple[float, ...]
     model: Tensor
     cache: dict[int, Tensor]
     datastore: Tensor | None
     nearest: Tensor | None
+    searched: int | None = None
 
     def part(self, where: slice | Tensor) -> Probabilities:
         """The same for some of the tokens."""

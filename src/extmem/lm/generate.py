@@ -22,6 +22,8 @@ from torch import Tensor
 
 from extmem.errors import InvalidInput
 from extmem.indexes.datastore import Datastore
+from extmem.indexes.view import View
+from extmem.lm.following import follow
 from extmem.lm.network import NetworkState
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, cache_trust, neighbour_weights
@@ -40,7 +42,8 @@ class Sampling:
     there are `min_tokens`. temperature 0 is greedy; top_k 0 and top_p 1 take all words;
     beams > 1 searches for the likeliest text instead of sampling; `repetition` divides the
     probability of words of the last 64 tokens (1 leaves them), and no three words repeat while
-    `no_repeat` is 3 (0 allows it)."""
+    `no_repeat` is 3 (0 allows it). With `follow` the datastore is searched only where fewer of the entries read
+    last than that can be followed to the next (`lm/following.py`)."""
 
     max_tokens: int = 60
     min_tokens: int = 1
@@ -51,20 +54,21 @@ class Sampling:
     repetition: float = 1.2
     no_repeat: int = 3
     seed: int = 0
+    follow: int = 0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.beams < 1 or self.min_tokens < 0:
             raise InvalidInput("max_tokens and beams: give at least 1; min_tokens: at least 0.")
-        for name in ("max_tokens", "min_tokens", "top_k", "beams", "no_repeat", "seed"):
+        for name in ("max_tokens", "min_tokens", "top_k", "beams", "no_repeat", "seed", "follow"):
             if not isinstance(getattr(self, name), int):
                 raise InvalidInput(f"{name} is {getattr(self, name)!r}: give a whole number.", name)
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"seed is {self.seed}: give a number from 0 to 2**63 - 1.", "seed")
-        bounds = self.top_k >= 0 and self.no_repeat >= 0 and 0 < self.top_p <= 1
+        bounds = min(self.top_k, self.no_repeat, self.follow) >= 0 and 0 < self.top_p <= 1
         if not (bounds and 0 <= self.temperature < math.inf and 1 <= self.repetition < math.inf):
             raise InvalidInput(
-                "give temperature >= 0, top_k >= 0, 0 < top_p <= 1, repetition >= 1 and no_repeat >= 0 (got "
-                f"{self.temperature}, {self.top_k}, {self.top_p}, {self.repetition}, {self.no_repeat})."
+                "give temperature >= 0, top_k >= 0, 0 < top_p <= 1, repetition >= 1, no_repeat >= 0, follow >= 0 (got "
+                f"{self.temperature}, {self.top_k}, {self.top_p}, {self.repetition}, {self.no_repeat}, {self.follow})."
             )
 
 
@@ -100,11 +104,12 @@ class Generation:
 
 @dataclass(frozen=True)
 class _Read:
-    """What is known of the next token: the mixed distribution and its parts."""
+    """What is known of the next token: the mixed distribution and its parts. `view` is what the entries are of."""
 
     p_V: Tensor
     cache_V: Tensor
     near_V: Tensor
+    view: View | None
     entries_K: np.ndarray
     tokens_K: Tensor
     weights_K: Tensor
@@ -121,6 +126,7 @@ class _Hypothesis:
     tokens: list[GeneratedToken] = field(default_factory=list)
     score: float = 0.0
     ended: bool = False
+    last: _Read | None = None
 
 
 class Generator:
@@ -129,8 +135,7 @@ class Generator:
     def __init__(self, model: LanguageModel, memory: Memory | None, sampling: Sampling) -> None:
         self.model, self.memory, self.sampling = model, memory, sampling
         self.mixture: Mixture = model.mixture_for(memory)
-        datastore = None if memory is None else model.datastore(memory)
-        self.datastore: Datastore | None = datastore if datastore is not None and len(datastore) else None
+        self.datastore: Datastore | None = None if memory is None else model.datastore(memory)
         self.random = torch.Generator().manual_seed(sampling.seed)
 
     def start(self, prompt: str, allow_unknown: bool) -> _Hypothesis:
@@ -193,12 +198,12 @@ class Generator:
         cache_V, near_V = torch.zeros_like(model_V), torch.zeros_like(model_V)
         entries, tokens_K, weights_K = np.empty(0, np.int64), torch.empty(0, dtype=torch.long), torch.empty(0)
         shares = mixture.at(math.inf)
-        if self.datastore is not None:
-            k = min(mixture.neighbours, len(self.datastore))
-            found, near = self.datastore.search(hidden[None].cpu().numpy(), k)
-            entries, shares = found[0][found[0] >= 0], mixture.at(float(near[0, 0]))
-            tokens_K = torch.from_numpy(self.datastore.tokens[entries]).long()
-            distances = torch.from_numpy(near[:, : len(entries)])
+        view = None if self.datastore is None else self.datastore.view()  # what is there now, and no other
+        if view is not None and len(view):
+            entries, near = self._near(view, hypothesis)
+            shares = mixture.at(float(near[0]))
+            tokens_K = torch.from_numpy(view.tokens(entries))
+            distances = torch.from_numpy(near)[None]
             smooth = neighbour_weights(distances, mixture.near_beta)[0]
             sharp = neighbour_weights(distances, mixture.sharp_beta)[0]
             weights_K = shares.near * smooth + shares.sharp * sharp
@@ -211,7 +216,19 @@ class Generator:
             cache_V.index_add_(0, torch.tensor(hypothesis.ids[-len(keys) :]), share * weights)
         # A memory with nothing in it leaves its share to the model.
         share = float(cache_V.sum() + near_V.sum())
-        return _Read((1 - share) * model_V + cache_V + near_V, cache_V, near_V, entries, tokens_K, weights_K)
+        return _Read((1 - share) * model_V + cache_V + near_V, cache_V, near_V, view, entries, tokens_K, weights_K)
+
+    def _near(self, view: View, hypothesis: _Hypothesis) -> tuple[np.ndarray, np.ndarray]:
+        """The entries to read, the nearest first, and their distances: those behind what was read last, where that
+        is asked for and nobody has stored or forgotten since; else those that are searched."""
+        query, last = hypothesis.hidden_D.cpu().numpy(), hypothesis.last
+        if self.sampling.follow and last is not None and last.view is view:
+            behind = follow(view, last.entries_K, hypothesis.ids[-1], query, self.sampling.follow)
+            if behind is not None:
+                return behind
+        entries, distances = view.search(query[None], min(self.mixture.neighbours, len(view)))
+        there = entries[0] >= 0
+        return entries[0][there], distances[0][there]
 
     def _adjusted(self, read: _Read, ids: list[int]) -> Tensor:
         """The distribution to choose from: words of the last 64 tokens held down, repeats excluded.
@@ -261,11 +278,11 @@ class Generator:
 
     def _places(self, read: _Read, choice: int, p: float) -> Iterator[tuple[str, Citation]]:
         """Where the datastore found this token, the weightiest first, and how each place spells it."""
-        assert self.memory is not None and self.datastore is not None
+        assert self.memory is not None and read.view is not None
         which = torch.nonzero(read.tokens_K == choice)[:, 0]
         weights = read.weights_K[which] / p
         for row in torch.argsort(weights, descending=True, stable=True).tolist():
-            record_id, (start, end) = self.datastore.cite(int(read.entries_K[which[row]]))
+            record_id, (start, end) = read.view.cite(int(read.entries_K[which[row]]))
             record = self.memory.records.by_id(record_id)
             if record is not None and float(weights[row]) > 0:
                 yield str(record.value)[start:end], Citation(record.key, start, end, float(weights[row]))
@@ -276,7 +293,7 @@ class Generator:
             return _Hypothesis(old.state, old.hidden_D, old.keys, [*old.ids, choice], old.tokens, score, True)
         states, state = self.model.network.read(torch.tensor([choice], device=self.model.device), old.state)
         keys, ids, tokens = [*old.keys, old.hidden_D], [*old.ids, choice], [*old.tokens, token]
-        return _Hypothesis(state, states[0], keys, ids, tokens, score)
+        return _Hypothesis(state, states[0], keys, ids, tokens, score, last=read)
 
 
 def _mean_score(hypothesis: _Hypothesis) -> float:

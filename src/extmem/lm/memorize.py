@@ -39,12 +39,16 @@ def memorize(
     memory: Memory,
     documents: Iterable[Document],
     progress: Callable[[int, str], None] = lambda entries, key: None,
+    preset: str | None = None,
 ) -> Memorized:
-    """Stores each document as a record and one (state, next token) entry per token.
+    """Stores each document as a record and one (state, next token) entry per token, kept as `preset` says.
 
     What was committed stays when it is interrupted; running it again skips it.
     """
     datastore = model.datastore(memory)
+    if preset is not None:
+        with memory.transaction():
+            datastore.choose(preset)
     waiting: list[tuple[Document, Entries]] = []
     count = Memorized(0, 0)
     for document in documents:

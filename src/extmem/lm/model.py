@@ -13,13 +13,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import faiss
-import numpy as np
 import torch
 from torch import Tensor
 
 from extmem.errors import CorpusError, InvalidInput, ModelError, WrongModel
 from extmem.indexes.datastore import Datastore
+from extmem.indexes.quantizer import SAMPLE, Quantizer
 from extmem.lm.checkpoint import Checkpoint, device_named, load_checkpoint, save_checkpoint
 from extmem.lm.evaluate import Evaluation, evaluate, probabilities
 from extmem.lm.fitting import LEAST, SHARPER, fit_mixtures
@@ -34,7 +33,6 @@ from extmem.text.normalise import normalise
 from extmem.text.tokenizer import EOS, BpeTokenizer, Tokenizer, choose, from_json
 from extmem.text.vocabulary import Vocabulary
 
-CELL_SAMPLE = 65_536  # training states from which cells and spread are learned
 FITTED = 50_000  # tokens of validation text that the mixture is fitted on
 
 
@@ -49,7 +47,7 @@ class LanguageModel:
         self.vocabulary, self.mixture = checkpoint.vocabulary, checkpoint.mixture
         self.network = Network(checkpoint.config)
         tensors = dict(checkpoint.tensors)
-        self.cells: np.ndarray = tensors.pop("cells").numpy()
+        self.quantizer = _quantizer(tensors)
         self.spread = float(tensors.pop("spread"))
         self.network.load_state_dict(tensors)
         self.network.to(self.device).eval()
@@ -149,7 +147,7 @@ class LanguageModel:
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""
-        written = list(memory.records.ledger("datastore"))
+        written = [datastore.fingerprint for datastore in memory.datastores()]
         others = [name for name in written if name != self.fingerprint]
         if others and self.fingerprint not in written:
             raise WrongModel(
@@ -157,17 +155,19 @@ class LanguageModel:
                 "load that model, or memorize into another memory.",
                 others[0],
             )
-        return memory.datastore(self.fingerprint, self.network.config.embedding, self.cells)
+        return memory.datastore(self.fingerprint, self.network.config.embedding, self.quantizer)
 
     def memorize(
         self,
         memory: Memory,
         source: str | Path | Mapping[str, str] | Iterable[str | Path],
         progress: Callable[[int, str], None] = lambda entries, key: None,
+        preset: str | None = None,
     ) -> Memorized:
         """Stores documents (a file, a folder, several of them, or {key: text}) as records, and one
-        entry per token; no training. Documents that are there already, unchanged, are passed over."""
-        return memorize(self, memory, _documents(source), progress)
+        entry per token; no training. Documents that are there already, unchanged, are passed over. `preset`
+        is how a datastore that is new keeps its entries: "accurate" if not given, or "compact"."""
+        return memorize(self, memory, _documents(source), progress, preset)
 
     def fit(self, memory: Memory, held: str | Path) -> Mixture:
         """Fits λ, β and window on a held text that is not in the memory; the memory keeps them until a
@@ -187,9 +187,10 @@ class LanguageModel:
         fitted = None if memory is None else self.datastore(memory).fit()
         return Mixture.from_json(fitted) if fitted else self.mixture
 
-    def evaluate(self, held: str | Path, memory: Memory | None = None) -> Evaluation:
-        """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all)."""
-        return evaluate(self, _texts(held), memory)
+    def evaluate(self, held: str | Path, memory: Memory | None = None, follow: int = 0) -> Evaluation:
+        """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all). With `follow`, the
+        datastore is searched only where fewer entries than that can be followed to the next (RetoMaton)."""
+        return evaluate(self, _texts(held), memory, follow)
 
     def perplexity(self, held: str | Path, memory: Memory | None = None) -> float:
         """Perplexity of a file or folder: with everything the memory gives, or of the model alone."""
@@ -267,14 +268,23 @@ def _stream(vocabulary: Vocabulary, documents: Iterable[list[str]]) -> Tensor:
 
 def _places(network: Network, token_N: Tensor) -> dict[str, Tensor]:
     """Where the states of the network lie. `spread` is their mean squared distance from their mean, which
-    β is measured by; `cells` are centres of them, by k-means: the cells of large datastores, which thus
-    belong to the model and not to what is memorized."""
-    states, _ = network.read(token_N[:CELL_SAMPLE])
-    count = max(1, min(1024, len(states) // 39))
-    kmeans = faiss.Kmeans(states.shape[1], count, niter=10, seed=1, verbose=False)
-    kmeans.train(states.numpy())
+    β is measured by; the rest is the quantiser of its datastores, which thus belongs to the model and not to
+    what is memorized."""
+    states, _ = network.read(token_N[:SAMPLE])
     spread = (states - states.mean(0)).square().sum(1).mean().clamp_min(1e-12)
-    return {"cells": torch.from_numpy(kmeans.centroids), "spread": spread}
+    quantizer = Quantizer.train(states.numpy())
+    parts = {"axes": quantizer.axes, "cells": quantizer.cells, "codebook": quantizer.codebook}
+    tensors = {name: torch.from_numpy(part) for name, part in parts.items()}
+    return tensors | {"probes": torch.tensor(quantizer.probes), "spread": spread}
+
+
+def _quantizer(tensors: dict[str, Tensor]) -> Quantizer:
+    """Takes the quantiser out of a model's tensors; one that was saved before it had codes makes them of its cells."""
+    cells = tensors.pop("cells").numpy()
+    if "codebook" not in tensors:
+        return Quantizer.of_cells(cells)
+    axes, codebook = tensors.pop("axes").numpy(), tensors.pop("codebook").numpy()
+    return Quantizer(axes, cells, codebook, int(tensors.pop("probes")))
 
 
 def _documents(source: str | Path | Mapping[str, str] | Iterable[str | Path]) -> Iterator[Document]:

@@ -14,11 +14,12 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from extmem.durable import write_durably
 from extmem.errors import InvalidInput, MemoryFormatError, storage_error
-from extmem.records.base import Row, short_name
+from extmem.records.base import Mapped, Row, short_name
 from extmem.records.database import Database
 
 _AT = "namespace = ? AND name = ?"
@@ -48,6 +49,17 @@ class Files:
         path = self.database.folder / self._path(namespace, name)
         try:
             return path.read_bytes()
+        except FileNotFoundError as error:
+            raise MemoryFormatError(f"{path} is missing.", path) from error
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def map(self, namespace: str, name: str) -> Mapped:
+        """The file as it lies on the disk. Raises MemoryFormatError where it is missing."""
+        path = self.database.folder / self._path(namespace, name)
+        try:
+            with open(path, "rb") as file:
+                return mmap(file.fileno(), 0, access=ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
         except FileNotFoundError as error:
             raise MemoryFormatError(f"{path} is missing.", path) from error
         except OSError as error:

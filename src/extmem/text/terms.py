@@ -54,12 +54,22 @@ def terms(text: str) -> list[str]:
 def asked(query: str) -> list[str]:
     """The different terms that a query asks for: its stop words only where it has nothing else."""
     every = list(dict.fromkeys(terms(query)))
-    return [term for term in every if term not in STOPPED] or every
+    return content(every) or every
+
+
+def content(words: list[str]) -> list[str]:
+    """These terms without stop words."""
+    return [word for word in words if word not in STOPPED]
+
+
+def plain(text: str) -> list[str]:
+    """The words of a text in small letters, not stemmed; without "'s"."""
+    return [word.casefold().replace("\u2019", "'").removesuffix("'s") for word in _PIECE.findall(text)]
 
 
 def telling(words: list[str]) -> int:
     """How many of these terms are not stop words."""
-    return sum(word not in STOPPED for word in words)
+    return len(words) - sum(map(STOPPED.__contains__, words))
 
 
 def matching(text: str, wanted: set[str]) -> list[str]:

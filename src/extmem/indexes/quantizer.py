@@ -1,0 +1,190 @@
+"""Quantizer: a vector as a cell and a short code, both of them functions of the vector and of nothing else.
+
+Knows: vectors. Does not know: entries, records, files, how codes are scanned.
+
+Vectors are turned to their principal axes first. The cells are centres of the first three eighths of these (a
+large datastore looks into a few cells only). The code is a product quantiser's (Jégou et al. 2011) with sixteen
+centres a piece, so that a piece takes four bits and is scanned in the processor's registers (André et al. 2015); each
+piece holds an axis along which vectors differ much and one along which they differ little. Codes are of the vector
+itself and not of what is left of it beside its cell: a query needs one table of distances, not one for each cell.
+
+A quantiser is learned from a model's training states and belongs to the model. No entry of a datastore leaves
+a trace in it, so none has to be taken out of it when the entry is forgotten.
+Shapes: N vectors, D width, C cells, E width of a cell, M pieces of a code, Q queries.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+CELLS = 1024
+SAMPLE = 65_536  # vectors that a quantiser is learned from
+PER_CELL = 39  # vectors that a cell is learned from, at least
+PROBES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # cells that a query may look into
+RECALL = 0.99  # the part of the 32 nearest that a search is to find
+_CELLS_FIND = 0.995  # the part of them that lies in the cells looked into: the codes miss some more
+_WIDEST = 256  # pieces: their distances are added up in 16 bits
+
+
+@dataclass(frozen=True, eq=False)
+class Quantizer:
+    """`axes` (D, D) float32, a row each, the principal one first; `cells` (C, E) and `codebook` (M, 16, D / M)
+    float32; among SAMPLE entries a query looks into `probes` cells."""
+
+    axes: NDArray[np.float32]
+    cells: NDArray[np.float32]
+    codebook: NDArray[np.float32]
+    probes: int = 32
+
+    @classmethod
+    def train(cls, vectors: NDArray[np.float32]) -> Quantizer:
+        """Learned from vectors (N, D): at most 1,024 cells, and so many looked into that 0.995 of the 32 nearest
+        of vectors kept aside lie in them."""
+        axes = _axes(vectors)
+        turned = np.ascontiguousarray(vectors @ axes.T, dtype=np.float32)
+        narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
+        kmeans: Any = faiss.Kmeans(
+            narrow.shape[1], max(1, min(CELLS, len(vectors) // PER_CELL)), niter=8, seed=1,
+            min_points_per_centroid=1, max_points_per_centroid=2 * PER_CELL,
+        )  # fmt: skip
+        kmeans.train(narrow)
+        return cls(axes, kmeans.centroids, _codebook(turned), _probes(vectors, narrow, kmeans.centroids))
+
+    @classmethod
+    def of_cells(cls, cells: NDArray[np.float32]) -> Quantizer:
+        """For a model that was saved with cells (C, D) alone: the axes and the codes are learned from these."""
+        axes = _axes(cells)
+        turned = np.ascontiguousarray(cells @ axes.T, dtype=np.float32)
+        narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
+        return cls(axes, narrow, _codebook(turned), min(32, len(cells)))
+
+    @property
+    def dim(self) -> int:
+        """The width of the vectors."""
+        return len(self.axes)
+
+    @property
+    def code_size(self) -> int:
+        """Bytes of a code."""
+        return (len(self.codebook) + 1) // 2
+
+    @cached_property
+    def name(self) -> str:
+        """8 hex digits that stand for it: codes of another one mean nothing to this one."""
+        digest = 0
+        for part in (self.axes, self.cells, self.codebook):
+            digest = zlib.crc32(np.ascontiguousarray(part, np.float32).tobytes(), digest)
+        return f"{digest:08x}"
+
+    @cached_property
+    def _product(self) -> faiss.ProductQuantizer:
+        product = faiss.ProductQuantizer(self.dim, len(self.codebook), 4)
+        faiss.copy_array_to_vector(np.ascontiguousarray(self.codebook, np.float32).ravel(), product.centroids)
+        return product
+
+    @cached_property
+    def _centres(self) -> faiss.IndexFlatL2:
+        index = faiss.IndexFlatL2(self.cells.shape[1])
+        index.add(np.ascontiguousarray(self.cells, np.float32))
+        return index
+
+    @cached_property
+    def _coded_axes(self) -> NDArray[np.float32]:
+        """The axes in the codes' order, a column each."""
+        return np.ascontiguousarray(self.axes[_order(self.dim, len(self.codebook))].T)
+
+    def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors (N, D) along the axes, these in the codes' order, (N, D)."""
+        return np.ascontiguousarray(vectors @ self._coded_axes, dtype=np.float32)
+
+    def encode(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+        """The cell (N,) and the code (N, bytes) of each vector (N, D)."""
+        cells = self.probed(vectors, 1)[:, 0].astype(np.uint16)
+        return cells, self._product.compute_codes(self.turned(vectors))
+
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The vectors (N, D) that codes (N, bytes) stand for."""
+        count = len(self.codebook)
+        numbers = np.stack([codes & 15, codes >> 4], axis=2).reshape(len(codes), -1)[:, :count]
+        turned = self.codebook[np.arange(count), numbers].reshape(len(codes), self.dim)
+        return np.asarray(turned @ self._coded_axes.T, np.float32)
+
+    def probed(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """The cells nearest to queries (Q, D), (Q, count)."""
+        narrow = np.ascontiguousarray(queries @ self.axes[: self.cells.shape[1]].T, dtype=np.float32)
+        found: NDArray[np.int64] = self._centres.search(narrow, count)[1]
+        return found
+
+    def probes_among(self, entries: int) -> int:
+        """Cells that a query looks into among so many entries: the more there are, the nearer lie the nearest. Half as
+        many for sixty-four times SAMPLE entries."""
+        probes: float = self.probes * min(1.0, (SAMPLE / max(1, entries)) ** (1 / 6))
+        return min(len(self.cells), max(math.ceil(probes), min(self.probes, PROBES[0])))
+
+    def scanner(self, lists: int) -> Any:
+        """FAISS's scanner of these codes over so many lists of its caller's."""
+        pieces = len(self.codebook)
+        unused = faiss.IndexFlatL2(self.dim)  # FAISS's own choice of lists
+        scanner: Any = faiss.IndexIVFPQFastScan(unused, self.dim, lists, pieces, 4, faiss.METRIC_L2, 32, False)
+        scanner.by_residual, scanner.own_fields, scanner.is_trained = False, False, True
+        faiss.copy_array_to_vector(np.ascontiguousarray(self.codebook, np.float32).ravel(), scanner.pq.centroids)
+        return scanner
+
+
+def _axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The principal axes of vectors (N, D), a row each, the one along which they differ most first."""
+    centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return np.ascontiguousarray(axes[:, ::-1].T, dtype=np.float32)
+
+
+def _order(dim: int, count: int) -> NDArray[np.int64]:
+    """The axes piece by piece, strong and weak ones together: there and back again over the pieces."""
+    rows = np.arange(dim).reshape(-1, count)
+    rows[1::2] = rows[1::2, ::-1]
+    return rows.T.ravel()
+
+
+def _cell_width(dim: int) -> int:
+    return max(min(dim, 8), dim * 3 // 8)
+
+
+def pieces(dim: int) -> int:
+    """Pieces of a code for vectors of this width: of two dimensions each, of four or more where they are wide."""
+    least = 4 if dim >= 512 else 2
+    sizes = [size for size in range(1, dim + 1) if dim % size == 0 and dim // size <= _WIDEST]
+    return dim // next((size for size in sizes if size >= least and dim // size > 1), sizes[0])
+
+
+def _codebook(turned: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sixteen centres for each piece of turned vectors (N, D), (M, 16, D / M)."""
+    dim, count = turned.shape[1], pieces(turned.shape[1])
+    product = faiss.ProductQuantizer(dim, count, 4)
+    product.cp.min_points_per_centroid, product.cp.niter = 1, 10
+    sample = turned[:: max(1, len(turned) // 16_384), _order(dim, count)]
+    product.train(np.ascontiguousarray(np.resize(sample, (max(16, len(sample)), dim)), np.float32))
+    return np.asarray(faiss.vector_to_array(product.centroids).reshape(count, 16, dim // count), np.float32)
+
+
+def _probes(vectors: NDArray[np.float32], narrow: NDArray[np.float32], cells: NDArray[np.float32]) -> int:
+    """The fewest cells that hold enough of the 32 nearest of vectors kept aside; `narrow` are their first axes."""
+    asked = np.zeros(len(vectors), bool)
+    asked[:: max(2, len(vectors) // 512)] = True
+    near, centres = faiss.IndexFlatL2(vectors.shape[1]), faiss.IndexFlatL2(cells.shape[1])
+    near.add(np.ascontiguousarray(vectors[~asked], np.float32))
+    centres.add(cells)
+    found = near.search(np.ascontiguousarray(vectors[asked], np.float32), min(32, near.ntotal))[1]
+    home = centres.search(narrow[~asked], 1)[1][:, 0][found]
+    order = centres.search(narrow[asked], min(PROBES[-1], len(cells)))[1]
+    for count in PROBES:
+        if (home[:, :, None] == order[:, None, :count]).any(axis=2).mean() >= _CELLS_FIND:
+            return min(count, len(cells))
+    return min(PROBES[-1], len(cells))

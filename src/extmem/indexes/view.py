@@ -1,0 +1,221 @@
+"""View: all entries of a datastore at one moment, to be searched, read and cited. It never changes.
+
+Knows: segments, a quantiser, how FAISS scans. Does not know: records, ledgers, files.
+
+Few entries are searched exactly. Of many, FAISS scans the codes of the cells that lie nearest to the query, in all
+segments by one call and where they lie mapped; the best of them are measured again by their 16-bit keys.
+What is found is a function of the entries and their order and not of how they are cut into segments: candidates that
+tie with the last one are left out, or taken in all of them, and equal distances go by the entries' order.
+Shapes: N entries, Q queries, K neighbours, R candidates, D key width, C cells, S segments, P places of codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from extmem.errors import InvalidInput
+from extmem.indexes.quantizer import Quantizer
+from extmem.indexes.scanner import Scanner
+from extmem.indexes.segment import Array, Segment, floats
+from extmem.reading import Reading, Span
+
+CHUNK = 4096  # queries that are scanned by one call
+MEASURED = 16  # queries that are measured again together: what they gather stays in the processor's cache
+SPARE = 288  # candidates beyond K, at least
+RESIDENT = 384 * 2**20  # bytes of mapped files that may stay in memory, or an eighth of all if that is more
+AROUND = 65_536  # bytes that the system maps around one that is looked at
+
+
+class View:
+    """The entries of these segments, one after the other: entry 0 is the first one's first."""
+
+    def __init__(self, segments: Sequence[Segment], dim: int, quantizer: Quantizer | None, exact: int) -> None:
+        self.segments, self.dim, self.quantizer = tuple(segments), dim, quantizer
+        self.ends = np.cumsum([len(segment) for segment in segments], dtype=np.int64)
+        self.bytes = sum(segment.bytes for segment in segments)
+        self.exact = quantizer is None or len(self) <= exact
+        self._looked_at = 0
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def tokens(self, entries: Array | None = None) -> Array:
+        """The token that these entries (or all) were followed by, as they are shaped; int64."""
+        if entries is None:
+            parts = [segment.tokens for segment in self.segments]
+            return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
+        return self._gathered(entries, np.int64, (), lambda segment, rows: segment.tokens[rows])
+
+    def cite(self, entry: int) -> tuple[int, Span]:
+        """The record id and the span of characters that an entry came from."""
+        number = int(np.searchsorted(self.ends, entry, "right"))
+        segment, row = self.segments[number], entry - int(self.ends[number]) + len(self.segments[number])
+        start, length = (int(column[row]) for column in segment.spans)
+        return int(segment.run_ids[np.searchsorted(segment.run_ends, row, "right")]), Span(start, start + length)
+
+    def records(self, entries: Array) -> Array:
+        """The ids of the records that entries came from, as they are shaped; int64."""
+        return self._gathered(
+            entries,
+            np.int64,
+            (),
+            lambda segment, rows: segment.run_ids[np.searchsorted(segment.run_ends, rows, "right")],
+        )
+
+    def following(self, entries: Array) -> Array:
+        """The entry behind each of entries (E,) in its record; those at an end are left out."""
+        later = entries[entries + 1 < len(self)] + 1
+        same = self.records(later) == self.records(later - 1)
+        found: Array = later[same]
+        return found
+
+    def keys(self, entries: Array) -> NDArray[np.float32]:
+        """The keys of entries (E,), (E, D); in a compact datastore what their codes stand for."""
+        return self._gathered(entries, np.float32, (self.dim,), self._keys)
+
+    def distances(self, query: NDArray[np.float32], entries: Array) -> NDArray[np.float32]:
+        """Squared L2 distances of a query (D,) to entries (E,), (E,)."""
+        apart = self.keys(entries) - query
+        found: NDArray[np.float32] = np.einsum("ed,ed->e", apart, apart)
+        return found
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> Reading:
+        """`search`, with the vectors found; satisfies `extmem.reading.Nearest`."""
+        entries, distances = self.search(queries, min(k, len(self)))
+        vectors = np.zeros((*entries.shape, self.dim), np.float32)
+        vectors[entries >= 0] = self.keys(entries[entries >= 0])
+        return Reading(entries, distances, vectors)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The K entries nearest to each query, nearest first: entries and squared L2 distances, (Q, K) each;
+        -1 and inf where there are fewer than K. Raises InvalidInput for queries of another width or with NaN,
+        MemoryFormatError where what is read is damaged."""
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise InvalidInput(f"queries of shape {queries.shape}: give (queries, {self.dim}).", queries.shape)
+        if not np.isfinite(queries).all():
+            raise InvalidInput("a query holds NaN or Inf: check the model that made it.")
+        entries = np.full((len(queries), k), -1, dtype=np.int64)
+        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+        found = min(k, len(self))
+        for start in range(0, len(queries) if found else 0, CHUNK):
+            rows = slice(start, start + CHUNK)
+            chunk = np.ascontiguousarray(queries[rows], dtype=np.float32)
+            entries[rows, :found], distances[rows, :found] = self._found(chunk, found, found + max(SPARE, found))
+        return entries, distances
+
+    def recall(self, asked: int = 64, k: int = 32) -> float:
+        """The part of the K nearest that `search` finds, measured on entries looked up as if they were not there."""
+        queries = self.keys(np.linspace(0, len(self) - 1, min(asked, len(self))).astype(np.int64))
+        best = np.full((len(queries), k + 1), np.inf, np.float32)
+        at = np.full((len(queries), k + 1), -1, np.int64)
+        for start in range(0, len(self), 65_536):
+            rows = np.arange(start, min(start + 65_536, len(self)))
+            near, which = faiss.knn(queries, self.keys(rows), min(k + 1, len(rows)))
+            both, where = np.hstack([best, near]), np.hstack([at, which + start])
+            order = np.argsort(both, axis=1, kind="stable")[:, : k + 1]
+            best, at = np.take_along_axis(both, order, 1), np.take_along_axis(where, order, 1)
+            self.let_go()
+        found = self.search(queries, k + 1)[0]
+        pairs = zip(at[:, 1:], found[:, 1:], strict=True)
+        return float(np.mean([len(np.intersect1d(true, got)) / max(1, (true >= 0).sum()) for true, got in pairs]))
+
+    @cached_property
+    def measured_recall(self) -> float | None:
+        """`recall`, measured once; None where it is searched exactly."""
+        return None if self.exact else round(self.recall(), 4)
+
+    def _look_at(self, count: int) -> None:
+        """Keeps account of so many bytes that are about to be looked at; hands back what was, where that is much."""
+        if self._looked_at > max(RESIDENT, self.bytes // 8) < self.bytes:
+            self.let_go()
+        self._looked_at += count
+
+    def let_go(self) -> None:
+        """Hands the memory that mapped files take back to the system."""
+        self._looked_at = 0
+        for segment in self.segments:
+            segment.let_go()
+
+    @cached_property
+    def _flat(self) -> faiss.Index:
+        """All keys, to be searched exactly; by all GPUs, where FAISS was built for them."""
+        index = faiss.IndexFlatL2(self.dim)
+        for start in range(0, len(self), 65_536):
+            index.add(self.keys(np.arange(start, min(start + 65_536, len(self)))))
+            self.let_go()
+        return faiss.index_cpu_to_all_gpus(index) if faiss.get_num_gpus() else index
+
+    @cached_property
+    def _scanner(self) -> Scanner:
+        assert self.quantizer is not None
+        return Scanner(self.segments, self.quantizer)
+
+    def _found(self, queries: NDArray[np.float32], k: int, wanted: int) -> tuple[Array, Array]:
+        """Entries and distances, (Q, K) each, from so many candidates; from four times as many where those that
+        tie with the last one leave too few."""
+        wanted = min(wanted, len(self))
+        near, entries = self._flat.search(queries, wanted) if self.exact else self._scanner.search(queries, wanted)
+        cut = (entries[:, -1] >= 0) & (wanted < len(self))
+        entries[cut[:, None] & (near >= near[:, -1:])] = -1
+        short = np.flatnonzero(cut & ((entries >= 0).sum(axis=1) < k))
+        if not self.exact:
+            self._look_at(self._scanner.bytes(len(queries)))
+            if all(segment.keys is not None for segment in self.segments):
+                near = self._measured(queries, entries)
+        # Sorted by distance, then by entry: the bits of floats that are not negative are in the floats' order.
+        near = np.where(entries < 0, np.inf, np.maximum(near, 0)).astype(np.float32)
+        ranked = near.view(np.uint32).astype(np.uint64) << np.uint64(32) | entries.astype(np.uint32)
+        ranked.sort(axis=1)
+        entries = ranked[:, :k].astype(np.uint32).astype(np.int32).astype(np.int64)
+        near = (ranked[:, :k] >> np.uint64(32)).astype(np.uint32).view(np.float32)
+        for row in short.tolist():
+            entries[row], near[row] = (one[0] for one in self._found(queries[row : row + 1], k, 4 * wanted))
+        return entries, near
+
+    def _measured(self, queries: NDArray[np.float32], entries: Array) -> Array:
+        """Sorts the entries (Q, R) of each query (Q, D); their distances by their keys, on all cores."""
+        near = np.empty(entries.shape, np.float32)
+
+        def measure(start: int) -> None:
+            rows = slice(start, start + MEASURED)
+            entries[rows].sort(axis=1)
+            self._look_at(entries[rows].size * AROUND)
+            apart = self.keys(entries[rows].ravel()).reshape(*entries[rows].shape, self.dim)
+            apart -= queries[rows, None]
+            np.einsum("qrd,qrd->qr", apart, apart, out=near[rows])
+
+        starts = range(0, len(queries), MEASURED)
+        if len(starts) == 1:
+            measure(0)
+        else:
+            with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
+                list(pool.map(measure, starts))
+        return near
+
+    def _keys(self, segment: Segment, rows: Array) -> NDArray[np.float32]:
+        if segment.keys is not None:
+            segment.see_keys(rows)
+            return floats(np.take(segment.keys, rows, axis=0))
+        if self.quantizer is None:
+            raise InvalidInput("this datastore is compact: only its model can read its keys; open it with that.")
+        return self.quantizer.decode(segment.codes_of(rows))
+
+    def _gathered(
+        self, entries: Array, kind: Any, width: tuple[int, ...], ask: Callable[[Segment, Array], Array]
+    ) -> Array:
+        """What each entry's segment answers for its row there."""
+        if len(self.segments) == 1:
+            return ask(self.segments[0], entries).astype(kind, copy=False)
+        found = np.empty((*entries.shape, *width), kind)
+        number = np.searchsorted(self.ends, entries, "right")
+        for which in np.unique(number):
+            here = number == which
+            found[here] = ask(self.segments[which], entries[here] - self.ends[which] + len(self.segments[which]))
+        return found

@@ -1,0 +1,229 @@
+"""Searching: the records that answer a question best, by every index there is, and why each was found.
+
+Knows: the indexes of one namespace, how their parts are weighed. Does not know: memories, how hits are shown.
+
+Candidates are the POOL best by words and the POOL nearest in meaning; with one of a group (a session, a document)
+come the others of its group, in order of storing, for what stands beside them counts for them. Only then are the
+best of them read, and what their own text and time say is added. All of it is of one moment.
+Shapes: N candidates, Q = 2 queries (the question, and it without its rare words), T terms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extmem.errors import InvalidInput
+from extmem.indexes.base import text_of
+from extmem.indexes.keyword import K1, KeywordIndex, Matches, group_label, speaker_label
+from extmem.indexes.vectors import VectorIndex
+from extmem.reading import Hit
+from extmem.records.base import Record, Records
+from extmem.search.dates import Named, agreement, day_of, named
+from extmem.search.ranking import WINDOW, Array, Weights, asking, cover, grouped, length
+from extmem.text.terms import asked, content, matching, plain, terms
+
+POOL = 200  # candidates by words, and as many by meaning
+GROUPS = 64  # of candidates, the best first, are looked at
+LARGE = 1_000  # members of a group of which only those near a candidate are looked at
+READ = 200  # candidates whose text is read, the best first; more where they do not fit
+LEAST = 1e-6  # of a part of a score that counts: the others are what rounding left
+RARE = 0.02  # a word in a smaller part of the records is rare
+Ids = NDArray[np.int64]
+WEIGHTS = Weights()
+
+
+class Question(NamedTuple):
+    """A query, read: the speakers it names, it without their names, the terms of that, the date it names."""
+
+    bare: str
+    speakers: list[str]
+    terms: list[str]
+    date: Named
+
+
+@dataclass
+class Found:
+    """A candidate that was read: the parts of its score, and their sum."""
+
+    record: Record
+    parts: dict[str, float]
+    score: float
+
+
+class Search:
+    """Finds in the records of one namespace; by words alone where `vectors` is None."""
+
+    def __init__(self, records: Records, keyword: KeywordIndex, vectors: VectorIndex | None) -> None:
+        self.records, self.keyword, self.vectors = records, keyword, vectors
+
+    def hits(
+        self, query: str, k: int, fits: Callable[[Record], bool], around: int = 0, diversity: float = 0.0
+    ) -> list[Hit]:
+        """The k best records that `fits`, the best first, each with so many neighbours of its group on either side;
+        chosen to differ from one another as far as `diversity` (0 to 1) says. Raises InvalidInput."""
+        _check(query, k, around, diversity)
+        while True:
+            self.keyword.catch_up()
+            if self.vectors is not None:
+                self.vectors.catch_up()
+            with self.records.reading():
+                if not self.keyword.is_behind():  # or else something was stored since
+                    return self._hits(query, k, fits, around, diversity)
+
+    def _hits(self, query: str, k: int, fits: Callable[[Record], bool], around: int, diversity: float) -> list[Hit]:
+        question, pool, read = self._read(query), max(POOL, 4 * k), max(READ, 4 * k)
+        matches = self.keyword.search(question.bare)
+        queries = self._embedded(question, matches)
+        while True:
+            seeds, every = self._seeds(matches, queries, pool)
+            scored = self._scored(question, matches, queries, seeds)
+            every = every and len(scored["ids"]) <= read
+            found = self._ranked(question, scored, fits, read)
+            if len(found) >= k or every:
+                break
+            pool, read = 8 * pool, 8 * read
+        if diversity:
+            found = self._diverse(found, k, diversity)
+        return [self._hit(question, queries, one, around) for one in found[:k]]
+
+    def _read(self, query: str) -> Question:
+        words = dict.fromkeys(plain(query))
+        speakers = [word for word in words if len(self.keyword.labelled(speaker_label(word)))]
+        bare = query
+        for word in speakers:
+            bare = re.sub(rf"\b{re.escape(word)}(?:['\u2019]s)?(?!\w)", "", bare, flags=re.IGNORECASE)
+        bare = bare if terms(bare) else query
+        return Question(bare, speakers, asked(bare), named(query))
+
+    def _embedded(self, question: Question, matches: Matches) -> Array | None:
+        """(Q, D): the question, and what is left of it without its rare words: what is asked, not about whom."""
+        if self.vectors is None or not question.terms or not self.vectors.encoder.reads(question.bare):
+            return None
+        few = RARE * matches.records
+        common = {term for term, (at, _) in zip(matches.terms, matches.held, strict=True) if len(at) >= few}
+        pieces = re.findall(r"[\w'\u2019-]+|[^\w\s]", question.bare)
+        kept = " ".join(piece for piece in pieces if common.issuperset(content(terms(piece))))
+        return self.vectors.encoder.encode_queries([question.bare, kept or question.bare])
+
+    def _seeds(self, matches: Matches, queries: Array | None, pool: int) -> tuple[Ids, bool]:
+        """The ids of the candidates that words and meaning find, the best first; whether those are all there are."""
+        by_words, _ = matches.best(pool)
+        if queries is None or self.vectors is None:
+            return by_words, len(by_words) < pool
+        by_meaning = self.vectors.nearest(queries[0], pool)
+        both = np.unique(np.concatenate([by_words, by_meaning]))
+        score = matches.of(both).sum(0) / max(float(matches.rarity.sum()), 1e-9)
+        score += self.vectors.similarity(both, queries[:1])[0]
+        return both[np.argsort(-score, kind="stable")], len(by_words) < pool and len(by_meaning) < pool
+
+    def _rows(self, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        """(N,) ids, group numbers, and whether each is of a group: the seeds, and who stands beside them."""
+        there = self.records.by_ids(seeds.tolist())
+        labels = {number: group_label(there[number]) for number in seeds.tolist() if number in there}
+        rows: list[Ids] = []
+        for label in list(dict.fromkeys(label for label in labels.values() if label is not None))[:GROUPS]:
+            members = self.keyword.labelled(label)
+            if len(members) > LARGE:
+                near = np.searchsorted(members, [number for number in labels if labels[number] == label])
+                rows += _stretches(members, near)
+            else:
+                rows.append(members)
+        together = len(rows)
+        beside = np.concatenate([np.empty(0, np.int64), *rows])
+        rows += [np.array([number]) for number in np.setdiff1d(seeds, beside).tolist()]
+        group = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        return np.concatenate([np.empty(0, np.int64), *rows]), group, group < together
+
+    def _scored(self, question: Question, matches: Matches, queries: Array | None, seeds: Ids) -> dict[str, Array]:
+        """ "ids" (N,) and the parts of each one's score, (N,) each."""
+        ids, group, in_group = self._rows(seeds)
+        given, most = matches.of(ids), matches.rarity * np.float32(K1 + 1)
+        covered = cover(given, most, group)
+        own = WEIGHTS.cover * given.sum(0) / max(float(most.sum()), 1e-9)
+        parts = {"words": own, "meaning": np.zeros_like(own), "context": np.maximum(WEIGHTS.cover * covered - own, 0)}
+        if queries is not None and self.vectors is not None:
+            whole, residual = self.vectors.similarity(ids, queries)
+            parts["meaning"] = WEIGHTS.meaning * whole + (WEIGHTS.residual + WEIGHTS.joint * covered) * residual
+            parts["context"] += WEIGHTS.group * in_group * grouped(whole, group)
+        speaks = np.zeros(len(ids), bool)
+        for word in question.speakers:
+            speaks |= np.isin(ids, self.keyword.labelled(speaker_label(word)))
+        parts["speaker"] = WEIGHTS.named * speaks.astype(np.float32)
+        kept = np.ones(len(ids), bool) if queries is not None else covered > 0
+        return {"ids": ids[kept], **{name: part[kept] for name, part in parts.items()}}
+
+    def _ranked(
+        self, question: Question, scored: dict[str, Array], fits: Callable[[Record], bool], read: int
+    ) -> list[Found]:
+        """The best of them that fit, read and ranked, the best first."""
+        ids = scored.pop("ids")
+        total = np.sum(list(scored.values()), axis=0)
+        best = np.lexsort((ids, -total))[:read]
+        there = self.records.by_ids(ids[best].tolist())
+        found = []
+        for place in best.tolist():
+            record = there.get(int(ids[place]))
+            if record is None or not fits(record):
+                continue
+            parts = {name: float(part[place]) for name, part in scored.items()}
+            text = text_of(record)
+            parts["form"] = WEIGHTS.length * length(text) + WEIGHTS.asking * asking(text)
+            if question.date != Named() and (day := day_of((record.metadata or {}).get("time", record.created))):
+                parts["time"] = WEIGHTS.time * agreement(question.date, day)
+            parts = {name: part for name, part in parts.items() if abs(part) > LEAST}
+            found.append(Found(record, parts, sum(parts.values())))
+        return sorted(found, key=lambda one: (-one.score, one.record.id))
+
+    def _diverse(self, found: list[Found], k: int, diversity: float) -> list[Found]:
+        """Chosen one after the other for their score less the likeness to one chosen before (maximal marginal
+        relevance, Carbonell and Goldstein 1998)."""
+        said = [set(terms(text_of(one.record))) for one in found]
+        top = max((one.score for one in found), default=1.0) or 1.0
+        alike, left, chosen = [0.0] * len(found), list(range(len(found))), list[Found]()
+        while left and len(chosen) < k:
+            best = max(left, key=lambda n: ((1 - diversity) * found[n].score / top - diversity * alike[n], -n))
+            left.remove(best)
+            chosen.append(found[best])
+            for n in left:
+                alike[n] = max(alike[n], len(said[n] & said[best]) / max(len(said[n] | said[best]), 1))
+        return chosen
+
+    def _hit(self, question: Question, queries: Array | None, one: Found, around: int) -> Hit:
+        record, text = one.record, text_of(one.record)
+        words = tuple(matching(f"{record.key}\n{text}", set(question.terms)))
+        span = None if queries is None or self.vectors is None else self.vectors.passage(record.id, queries[0])
+        source = "+".join(name for name, part in (("words", words), ("meaning", span)) if part) or "context"
+        before, after = self._beside(record, around) if around else ((), ())
+        return Hit(record.key, record.value, one.score, source, one.parts, words, span, before, after)
+
+    def _beside(self, record: Record, around: int) -> tuple[tuple[tuple[str, object], ...], ...]:
+        """Keys and values of the records that stand before one in its group, and behind it."""
+        if (label := group_label(record)) is None:
+            return (), ()
+        members = self.keyword.labelled(label)
+        at = int(np.searchsorted(members, record.id))
+        sides = (members[max(0, at - around) : at].tolist(), members[at + 1 : at + 1 + around].tolist())
+        there = self.records.by_ids([number for side in sides for number in side])
+        return tuple(tuple((there[n].key, there[n].value) for n in side if n in there) for side in sides)
+
+
+def _check(query: str, k: int, around: int, diversity: float) -> None:
+    if not isinstance(query, str):
+        raise InvalidInput(f"query {query!r} is not text: give a str.", query)
+    for name, number, least in (("k", k, 1), ("around", around, 0)):
+        if type(number) is not int or not least <= number < 2**31:
+            raise InvalidInput(f"{name} is {number!r}: give a whole number, at least {least}.", number)
+    if isinstance(diversity, bool) or not isinstance(diversity, int | float) or not 0 <= diversity <= 1:
+        raise InvalidInput(f"diversity is {diversity!r}: give a number from 0 to 1.", diversity)
+
+
+def _stretches(members: Ids, near: Ids) -> list[Ids]:
+    """The members at most WINDOW places from those at `near`, a part for every unbroken row of them."""
+    places = np.unique(np.clip(near[:, None] + np.arange(-WINDOW, WINDOW + 1), 0, len(members) - 1))
+    return [members[row] for row in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)]
