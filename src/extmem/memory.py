@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from extmem.derived import Derived
-from extmem.indexes.base import is_embeddings
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError
+from extmem.indexes.base import is_embeddings
 from extmem.opening import MasterKey, open_plain, open_records, sealed_records
 from extmem.reading import Hit
 from extmem.records.base import Record, Records, relative

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 
 from extmem.records.base import Record
 
-
 EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
 
 

@@ -127,6 +127,11 @@ class KeywordIndex(Index):
         places, _ = array(parts, {block: block * BLOCK for block, _ in parts})
         return places
 
+    def has_groups(self) -> bool:
+        """Whether any record bears a group's label; inside a reading."""
+        with self._compared():
+            return self._postings.has("=")
+
     def discard(self, record: Record) -> None:
         """Takes a record's words out; in RAM that waits for the next search."""
         if not self._kept or record.value is None:

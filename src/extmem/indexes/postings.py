@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -62,6 +62,10 @@ class Postings(ABC):
         """All of them."""
 
     @abstractmethod
+    def has(self, beginning: str) -> bool:
+        """Whether there is a term that begins with this character."""
+
+    @abstractmethod
     def is_empty(self) -> bool: ...
 
     @abstractmethod
@@ -90,7 +94,8 @@ class RamPostings(Postings):
     """Blocks in RAM, for records that lie sealed, read-only or in RAM themselves."""
 
     def __init__(self) -> None:
-        self._held: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
+        self._held: dict[str, dict[int, bytes]] = {}
+        self._begin: Counter[str] = Counter()  # how many terms begin with a character
 
     def read(self, terms: Sequence[str], block: int | None = None) -> Iterator[tuple[str, int, bytes]]:
         for term in terms:
@@ -100,6 +105,9 @@ class RamPostings(Postings):
 
     def extend(self, blocks: Blocks) -> None:
         for (term, block), held in blocks.items():
+            if term not in self._held:
+                self._held[term] = {}
+                self._begin[term[0]] += 1
             self._held[term][block] = self._held[term].get(block, b"") + held
 
     def replace(self, blocks: Blocks) -> None:
@@ -108,15 +116,20 @@ class RamPostings(Postings):
                 self._held[term][block] = held
             elif self._held[term].pop(block, None) is not None and not self._held[term]:
                 del self._held[term]
+                self._begin[term[0]] -= 1
 
     def every(self) -> Iterator[tuple[str, int, bytes]]:
         return self.read(list(self._held))
+
+    def has(self, beginning: str) -> bool:
+        return self._begin[beginning] > 0
 
     def is_empty(self) -> bool:
         return not self._held
 
     def clear(self) -> None:
         self._held.clear()
+        self._begin.clear()
 
 
 class SqlitePostings(Postings):
@@ -155,6 +168,10 @@ class SqlitePostings(Postings):
     def every(self) -> Iterator[tuple[str, int, bytes]]:
         if self._is_there():
             yield from self._records.run(f"SELECT term, block, postings FROM {self.table}")
+
+    def has(self, beginning: str) -> bool:
+        there = f"SELECT 1 FROM {self.table} WHERE term >= ? AND term < ? LIMIT 1"
+        return self._is_there() and bool(self._records.run(there, (beginning, chr(ord(beginning) + 1))))
 
     def is_empty(self) -> bool:
         return not self._is_there() or not self._records.run(f"SELECT 1 FROM {self.table} LIMIT 1")

@@ -47,6 +47,10 @@ class PostgresPostings(Postings):
     def every(self) -> Iterator[tuple[str, int, bytes]]:
         return self._rows("namespace = %s", (self._space,))
 
+    def has(self, beginning: str) -> bool:
+        there = "SELECT 1 FROM words WHERE namespace = %s AND starts_with(term, %s) LIMIT 1"
+        return self._is_there() and bool(self._server.run(there, (self._space, beginning)))
+
     def is_empty(self) -> bool:
         return not self._is_there() or not self._server.run(
             "SELECT 1 FROM words WHERE namespace = %s LIMIT 1", [self._space]

@@ -44,7 +44,6 @@ class Scanner:
             lists[:, number, 1] = _quotient(ids - codes, quantizer.code_size)
             lists[:, number, 2] = codes - np.uint64(self._ids.ctypes.data)
             begin, counted = end, counted + len(segment)
-        self._code_bytes = begin * quantizer.code_size
         self._lists: Any = faiss.OnDiskInvertedLists()
         self._lists.nlist, self._lists.code_size = cells * len(segments), quantizer.code_size
         self._lists.read_only, self._lists.prefetch_nthread = True, 0
@@ -58,11 +57,6 @@ class Scanner:
         self._index.ntotal = counted
         self.probes = quantizer.probes_among(counted)
         self._index.nprobe = self.probes * len(segments)
-
-    def bytes(self, queries: int) -> int:
-        """How many bytes so many queries look at, about; never more than there are."""
-        part = min(1.0, queries * self.probes / len(self.quantizer.cells))
-        return int(part * self._code_bytes)
 
     def search(self, queries: NDArray[np.float32], wanted: int) -> tuple[Array, Array]:
         """The distances (Q, R) of the codes nearest to each query, and their entries, -1 where there are fewer.

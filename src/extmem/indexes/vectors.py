@@ -220,7 +220,7 @@ class VectorIndex(Index):
                 self.records.delete_file(f"{QUANTIZERS}/{name.removeprefix(EMBEDDINGS)}.safetensors")
 
 
-LIMITS = Limits(segment=8_192, minimum=256)  # small segments: to forget a record is to write one of them anew
+LIMITS = Limits(exact=16_384, segment=8_192, minimum=256)  # small: to forget a record is to write a segment anew
 QUANTIZERS = "datastores/quantizers"  # files of large ones
 
 

@@ -29,8 +29,6 @@ from extmem.reading import Reading, Span
 CHUNK = 4096  # queries that are scanned by one call
 MEASURED = 16  # queries that are measured again together: what they gather stays in the processor's cache
 SPARE = 288  # candidates beyond K, at least
-RESIDENT = 384 * 2**20  # bytes of mapped files that may stay in memory, or an eighth of all if that is more
-AROUND = 65_536  # bytes that the system maps around one that is looked at
 
 
 class View:
@@ -41,7 +39,6 @@ class View:
         self.ends = np.cumsum([len(segment) for segment in segments], dtype=np.int64)
         self.bytes = sum(segment.bytes for segment in segments)
         self.exact = quantizer is None or len(self) <= exact
-        self._looked_at = 0
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -131,15 +128,8 @@ class View:
         """`recall`, measured once; None where it is searched exactly."""
         return None if self.exact else round(self.recall(), 4)
 
-    def _look_at(self, count: int) -> None:
-        """Keeps account of so many bytes that are about to be looked at; hands back what was, where that is much."""
-        if self._looked_at > max(RESIDENT, self.bytes // 8) < self.bytes:
-            self.let_go()
-        self._looked_at += count
-
     def let_go(self) -> None:
         """Hands the memory that mapped files take back to the system."""
-        self._looked_at = 0
         for segment in self.segments:
             segment.let_go()
 
@@ -165,10 +155,8 @@ class View:
         cut = (entries[:, -1] >= 0) & (wanted < len(self))
         entries[cut[:, None] & (near >= near[:, -1:])] = -1
         short = np.flatnonzero(cut & ((entries >= 0).sum(axis=1) < k))
-        if not self.exact:
-            self._look_at(self._scanner.bytes(len(queries)))
-            if all(segment.keys is not None for segment in self.segments):
-                near = self._measured(queries, entries)
+        if not self.exact and all(segment.keys is not None for segment in self.segments):
+            near = self._measured(queries, entries)
         # Sorted by distance, then by entry: the bits of floats that are not negative are in the floats' order.
         near = np.where(entries < 0, np.inf, np.maximum(near, 0)).astype(np.float32)
         ranked = near.view(np.uint32).astype(np.uint64) << np.uint64(32) | entries.astype(np.uint32)
@@ -186,7 +174,6 @@ class View:
         def measure(start: int) -> None:
             rows = slice(start, start + MEASURED)
             entries[rows].sort(axis=1)
-            self._look_at(entries[rows].size * AROUND)
             apart = self.keys(entries[rows].ravel()).reshape(*entries[rows].shape, self.dim)
             apart -= queries[rows, None]
             np.einsum("qrd,qrd->qr", apart, apart, out=near[rows])

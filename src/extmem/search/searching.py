@@ -31,7 +31,7 @@ from extmem.text.terms import asked, content, matching, plain, terms
 POOL = 200  # candidates by words, and as many by meaning
 GROUPS = 64  # of candidates, the best first, are looked at
 LARGE = 1_000  # members of a group of which only those near a candidate are looked at
-READ = 200  # candidates whose text is read, the best first; more where they do not fit
+READ = 32  # candidates are read at once
 LEAST = 1e-6  # of a part of a score that counts: the others are what rounding left
 RARE = 0.02  # a word in a smaller part of the records is rare
 Ids = NDArray[np.int64]
@@ -77,17 +77,15 @@ class Search:
                     return self._hits(query, k, fits, around, diversity)
 
     def _hits(self, query: str, k: int, fits: Callable[[Record], bool], around: int, diversity: float) -> list[Hit]:
-        question, pool, read = self._read(query), max(POOL, 4 * k), max(READ, 4 * k)
+        question, pool, wanted = self._read(query), max(POOL, 4 * k), k if not diversity else 4 * k
         matches = self.keyword.search(question.bare)
         queries = self._embedded(question, matches)
         while True:
             seeds, every = self._seeds(matches, queries, pool)
-            scored = self._scored(question, matches, queries, seeds)
-            every = every and len(scored["ids"]) <= read
-            found = self._ranked(question, scored, fits, read)
-            if len(found) >= k or every:
+            found = self._ranked(question, self._scored(question, matches, queries, seeds), fits, wanted)
+            if len(found) >= wanted or every:
                 break
-            pool, read = 8 * pool, 8 * read
+            pool *= 8
         if diversity:
             found = self._diverse(found, k, diversity)
         return [self._hit(question, queries, one, around) for one in found[:k]]
@@ -124,7 +122,7 @@ class Search:
 
     def _rows(self, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         """(N,) ids, group numbers, and whether each is of a group: the seeds, and who stands beside them."""
-        there = self.records.by_ids(seeds.tolist())
+        there = self.records.by_ids(seeds.tolist()) if self.keyword.has_groups() else {}
         labels = {number: group_label(there[number]) for number in seeds.tolist() if number in there}
         rows: list[Ids] = []
         for label in list(dict.fromkeys(label for label in labels.values() if label is not None))[:GROUPS]:
@@ -159,26 +157,27 @@ class Search:
         return {"ids": ids[kept], **{name: part[kept] for name, part in parts.items()}}
 
     def _ranked(
-        self, question: Question, scored: dict[str, Array], fits: Callable[[Record], bool], read: int
+        self, question: Question, scored: dict[str, Array], fits: Callable[[Record], bool], k: int
     ) -> list[Found]:
-        """The best of them that fit, read and ranked, the best first."""
+        """Those that fit, read and ranked, the best first: at least k, if there are, and no other is better than the
+        first k. They are read in the order of what is known already, until what their own text and time may add
+        makes no difference any more."""
         ids = scored.pop("ids")
-        total = np.sum(list(scored.values()), axis=0)
-        best = np.lexsort((ids, -total))[:read]
-        there = self.records.by_ids(ids[best].tolist())
-        found = []
-        for place in best.tolist():
-            record = there.get(int(ids[place]))
-            if record is None or not fits(record):
-                continue
-            parts = {name: float(part[place]) for name, part in scored.items()}
-            text = text_of(record)
-            parts["form"] = WEIGHTS.length * length(text) + WEIGHTS.asking * asking(text)
-            if question.date != Named() and (day := day_of((record.metadata or {}).get("time", record.created))):
-                parts["time"] = WEIGHTS.time * agreement(question.date, day)
-            parts = {name: part for name, part in parts.items() if abs(part) > LEAST}
-            found.append(Found(record, parts, sum(parts.values())))
-        return sorted(found, key=lambda one: (-one.score, one.record.id))
+        known: Array = np.sum(list(scored.values()), axis=0)
+        order, found = np.lexsort((ids, -known)), list[Found]()
+        added = WEIGHTS.length + (WEIGHTS.time if question.date != Named() else 0)
+        for start in range(0, len(order), READ):
+            some = order[start : start + READ]
+            if len(found) >= k and found[k - 1].score > known[some[0]] + added:
+                break
+            there = self.records.by_ids(ids[some].tolist())
+            for place in some.tolist():
+                record = there.get(int(ids[place]))
+                if record is not None and fits(record):
+                    parts = {name: float(part[place]) for name, part in scored.items()}
+                    found.append(_found(record, parts, question))
+            found.sort(key=lambda one: (-one.score, one.record.id))
+        return found
 
     def _diverse(self, found: list[Found], k: int, diversity: float) -> list[Found]:
         """Chosen one after the other for their score less the likeness to one chosen before (maximal marginal
@@ -211,6 +210,16 @@ class Search:
         sides = (members[max(0, at - around) : at].tolist(), members[at + 1 : at + 1 + around].tolist())
         there = self.records.by_ids([number for side in sides for number in side])
         return tuple(tuple((there[n].key, there[n].value) for n in side if n in there) for side in sides)
+
+
+def _found(record: Record, parts: dict[str, float], question: Question) -> Found:
+    """A candidate with what its own text and time add."""
+    text = text_of(record)
+    parts["form"] = WEIGHTS.length * length(text) + WEIGHTS.asking * asking(text)
+    if question.date != Named() and (day := day_of((record.metadata or {}).get("time", record.created))):
+        parts["time"] = WEIGHTS.time * agreement(question.date, day)
+    parts = {name: part for name, part in parts.items() if abs(part) > LEAST}
+    return Found(record, parts, sum(parts.values()))
 
 
 def _check(query: str, k: int, around: int, diversity: float) -> None:
