@@ -8,6 +8,7 @@ import pytest
 from shell import refused, run, said, told
 
 from extmem import Memory
+from extmem.indexes.postings import Document
 
 
 @pytest.fixture
@@ -98,7 +99,8 @@ def misled(folder) -> None:
     """Has the keyword index of a memory say what its records do not."""
     with Memory(folder) as memory:
         memory.search("fruit")
-        memory.records.run(f"INSERT INTO {memory._keyword._table} (rowid, words) VALUES (99, 'nobody')")
+        with memory.transaction():
+            memory.derived.keyword._postings.add([Document(99, {"nobody": 1}, 1)])
 
 
 def test_repair_says_what_it_mended(home):
@@ -119,7 +121,7 @@ def test_repair_says_what_it_gave_up(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store_many((f"k{number}", f"quick fox {number} " * 5) for number in range(3000))
         memory.search("fox")
-        where = f"name = '{memory._keyword._table}_data' AND pagetype = 'leaf'"
+        where = f"name = '{memory.derived.keyword._postings.table}' AND pagetype = 'leaf'"
         (page,) = memory.records.run(f"SELECT max(pageno) FROM dbstat WHERE {where}")[0]
     flipped(tmp_path / "m", (page - 1) * 4096 + 1000)
     assert run("verify", "--memory", "m", folder=tmp_path).returncode == 1

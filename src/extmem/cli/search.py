@@ -25,8 +25,8 @@ def search(
     why: Annotated[bool, typer.Option("--why", help="What each part gave, and which words matched.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the records that answer QUERY best, the best first: by words, and by meaning since `extmem embed`. Prints
-    rank, score, key and text; exit status 1 if there is none."""
+    """Find the records that answer QUERY, the best first. By words, and by meaning since `extmem embed`. Prints rank,
+    score, key and text; exit status 1 if there is none."""
     wanted = given.json_object("--where", where)
     with opened(memory, namespace) as handle, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

@@ -215,7 +215,8 @@ class Search:
 def _found(record: Record, parts: dict[str, float], question: Question) -> Found:
     """A candidate with what its own text and time add."""
     text = text_of(record)
-    parts["form"] = WEIGHTS.length * length(text) + WEIGHTS.asking * asking(text)
+    if group_label(record) is not None:  # of those that stand beside it, which says most
+        parts["form"] = WEIGHTS.length * length(text) + WEIGHTS.asking * asking(text)
     if question.date != Named() and (day := day_of((record.metadata or {}).get("time", record.created))):
         parts["time"] = WEIGHTS.time * agreement(question.date, day)
     parts = {name: part for name, part in parts.items() if abs(part) > LEAST}
