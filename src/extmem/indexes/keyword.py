@@ -18,7 +18,7 @@ import math
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -119,13 +119,15 @@ class KeywordIndex(Index):
         with self._compared():
             return self._matches(asked(query)[:WORDS])
 
-    def labelled(self, label: str) -> NDArray[np.int64]:
-        """The ids of the records that bear a label (`group_label`, `speaker_label`), in order of storing; inside
-        a reading."""
+    def labelled(self, labels: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """For each label (`group_label`, `speaker_label`) that any record bears the ids of those that do, in order of
+        storing; inside a reading."""
+        parts: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
         with self._compared():
-            parts = sorted((block, held) for _, block, held in self._postings.read([label]))
-        places, _ = array(parts, {block: block * BLOCK for block, _ in parts})
-        return places
+            for label, block, held in self._postings.read(labels):
+                parts[label].append((block, held))
+        start = {block: block * BLOCK for some in parts.values() for block, _ in some}
+        return {label: array(sorted(some), start)[0] for label, some in parts.items()}
 
     def has_groups(self) -> bool:
         """Whether any record bears a group's label; inside a reading."""
@@ -311,7 +313,14 @@ def group_label(record: Record) -> str | None:
     a term."""
     metadata = record.metadata or {}
     for name in TOGETHER:
-        if metadata.get(name) is not None:
-            label = f"={name}={json.dumps(metadata[name], sort_keys=True)}"
+        if (value := metadata.get(name)) is not None:
+            said = f'"{value}"' if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            label = f"={name}={said}"
             return label if len(label) <= LONGEST else f"={name}={short_name(label)}"
     return None
+
+
+def is_grouped(record: Record) -> bool:
+    """Whether a record stands in a row with others."""
+    metadata = record.metadata
+    return metadata is not None and any(metadata.get(name) is not None for name in TOGETHER)

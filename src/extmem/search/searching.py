@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from extmem.errors import InvalidInput
 from extmem.indexes.base import text_of
-from extmem.indexes.keyword import K1, KeywordIndex, Matches, group_label, speaker_label
+from extmem.indexes.keyword import K1, KeywordIndex, Matches, group_label, is_grouped, speaker_label
 from extmem.indexes.vectors import VectorIndex
 from extmem.reading import Hit
 from extmem.records.base import Record, Records
@@ -29,7 +29,7 @@ from extmem.search.ranking import WINDOW, Array, Weights, asking, cover, grouped
 from extmem.text.terms import asked, content, matching, plain, terms
 
 POOL = 200  # candidates by words, and as many by meaning
-GROUPS = 64  # of candidates, the best first, are looked at
+FIRST = 64  # candidates of which the groups are looked at
 LARGE = 1_000  # members of a group of which only those near a candidate are looked at
 READ = 32  # candidates are read at once
 LEAST = 1e-6  # of a part of a score that counts: the others are what rounding left
@@ -39,10 +39,10 @@ WEIGHTS = Weights()
 
 
 class Question(NamedTuple):
-    """A query, read: the speakers it names, it without their names, the terms of that, the date it names."""
+    """A query, read: it without the speakers it names, the ids of what those said, its terms, the date it names."""
 
     bare: str
-    speakers: list[str]
+    spoken: Ids
     terms: list[str]
     date: Named
 
@@ -91,13 +91,14 @@ class Search:
         return [self._hit(question, queries, one, around) for one in found[:k]]
 
     def _read(self, query: str) -> Question:
-        words = dict.fromkeys(plain(query))
-        speakers = [word for word in words if len(self.keyword.labelled(speaker_label(word)))]
-        bare = query
+        labels = {speaker_label(word): word for word in plain(query)}
+        said = self.keyword.labelled(list(labels))
+        speakers, bare = [labels[label] for label in labels if label in said], query
         for word in speakers:
             bare = re.sub(rf"\b{re.escape(word)}(?:['\u2019]s)?(?!\w)", "", bare, flags=re.IGNORECASE)
         bare = bare if terms(bare) else query
-        return Question(bare, speakers, asked(bare), named(query))
+        by = np.concatenate([np.empty(0, np.int64), *said.values()])
+        return Question(bare, by, asked(bare), named(query))
 
     def _embedded(self, question: Question, matches: Matches) -> Array | None:
         """(Q, D): the question, and what is left of it without its rare words: what is asked, not about whom."""
@@ -122,13 +123,13 @@ class Search:
 
     def _rows(self, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         """(N,) ids, group numbers, and whether each is of a group: the seeds, and who stands beside them."""
-        there = self.records.by_ids(seeds.tolist()) if self.keyword.has_groups() else {}
-        labels = {number: group_label(there[number]) for number in seeds.tolist() if number in there}
+        first = seeds[:FIRST].tolist() if self.keyword.has_groups() else []
+        there = self.records.by_ids(first)
+        labels = {number: label for number in first if number in there and (label := group_label(there[number]))}
         rows: list[Ids] = []
-        for label in list(dict.fromkeys(label for label in labels.values() if label is not None))[:GROUPS]:
-            members = self.keyword.labelled(label)
+        for label, members in self.keyword.labelled(list(dict.fromkeys(labels.values()))).items():
             if len(members) > LARGE:
-                near = np.searchsorted(members, [number for number in labels if labels[number] == label])
+                near = np.searchsorted(members, [number for number, one in labels.items() if one == label])
                 rows += _stretches(members, near)
             else:
                 rows.append(members)
@@ -149,10 +150,7 @@ class Search:
             whole, residual = self.vectors.similarity(ids, queries)
             parts["meaning"] = WEIGHTS.meaning * whole + (WEIGHTS.residual + WEIGHTS.joint * covered) * residual
             parts["context"] += WEIGHTS.group * in_group * grouped(whole, group)
-        speaks = np.zeros(len(ids), bool)
-        for word in question.speakers:
-            speaks |= np.isin(ids, self.keyword.labelled(speaker_label(word)))
-        parts["speaker"] = WEIGHTS.named * speaks.astype(np.float32)
+        parts["speaker"] = WEIGHTS.named * np.isin(ids, question.spoken).astype(np.float32)
         kept = np.ones(len(ids), bool) if queries is not None else covered > 0
         return {"ids": ids[kept], **{name: part[kept] for name, part in parts.items()}}
 
@@ -205,7 +203,7 @@ class Search:
         """Keys and values of the records that stand before one in its group, and behind it."""
         if (label := group_label(record)) is None:
             return (), ()
-        members = self.keyword.labelled(label)
+        members = self.keyword.labelled([label])[label]
         at = int(np.searchsorted(members, record.id))
         sides = (members[max(0, at - around) : at].tolist(), members[at + 1 : at + 1 + around].tolist())
         there = self.records.by_ids([number for side in sides for number in side])
@@ -215,7 +213,7 @@ class Search:
 def _found(record: Record, parts: dict[str, float], question: Question) -> Found:
     """A candidate with what its own text and time add."""
     text = text_of(record)
-    if group_label(record) is not None:  # of those that stand beside it, which says most
+    if is_grouped(record):  # of those that stand beside it, which says most
         parts["form"] = WEIGHTS.length * length(text) + WEIGHTS.asking * asking(text)
     if question.date != Named() and (day := day_of((record.metadata or {}).get("time", record.created))):
         parts["time"] = WEIGHTS.time * agreement(question.date, day)
