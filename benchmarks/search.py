@@ -5,8 +5,10 @@
     python benchmarks/search.py --longmemeval longmemeval_s.json
 
 DATA has locomo/*.json, medquad/pairs.jsonl.gz, cmrc2018/trial.json and prefeval/*.json (../shared/data/SOURCES.md).
-Rows are ways to search: words (this memory without embeddings), meaning (all-MiniLM-L6-v2 alone, a record's
-similarity as `VectorIndex` has it), z-sum (the sum of both scores' z-values, what a plain hybrid does), extmem.
+Rows are ways to search: bm25 (k1 1.2, b 0.75, stemmed, without stop words), meaning (all-MiniLM-L6-v2 alone), z-sum
+(the sum of both scores' z-values: a plain hybrid), words (this memory without embeddings), extmem. For the first three
+a turn of a conversation is "speaker: text", as one would give it to a store of vectors; long answers count there by how
+they begin and by their best passage, as here.
 Recall of a question is the part of its evidence among the first k; means over questions. The weights of the ranking
 were found on LoCoMo's conversations 26, 30 and 41 and on MedQuAD's questions with even numbers; "held" are the others.
 With --keep FOLDER the embedded memories stay there, and another run takes them up again.
@@ -17,13 +19,15 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import random
 import re
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -33,9 +37,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extmem import Memory
+from extmem.indexes.base import text_of
+from extmem.indexes.vectors import VectorIndex
 from extmem.records.base import Record
+from extmem.text.encoder import Encoder, encoder_named
+from extmem.text.terms import asked, content, terms
 
-WAYS = ("words", "meaning", "z-sum", "extmem")
+WAYS = ("bm25", "meaning", "z-sum", "words", "extmem")
 DEVELOPED = {"26", "30", "41"}  # conversations
 QUESTIONS = 1_500  # of MedQuAD
 
@@ -69,12 +77,12 @@ def locomo(folder: Path) -> Iterable[Task]:
                 metadata = {"speaker": turn["speaker"], "session": number, "time": when.isoformat()}
                 records.append((turn["dia_id"], " ".join([turn["text"], *picture]), metadata))
         keys, questions = {key for key, _, _ in records}, []
-        for asked in said["qa"]:
-            found = re.findall(r"D:?(\d+):0*(\d+)", " ".join(asked.get("evidence", [])))
+        for qa in said["qa"]:
+            found = re.findall(r"D:?(\d+):0*(\d+)", " ".join(qa.get("evidence", [])))
             evidence = frozenset(f"D{session}:{turn}" for session, turn in found) & keys
-            if asked["category"] <= 4 and evidence:
-                category = ("multi-hop", "temporal", "open-domain", "single-hop")[asked["category"] - 1]
-                questions.append(Question(asked["question"], evidence, path.stem in DEVELOPED, category))
+            if qa["category"] <= 4 and evidence:
+                category = ("multi-hop", "temporal", "open-domain", "single-hop")[qa["category"] - 1]
+                questions.append(Question(qa["question"], evidence, path.stem in DEVELOPED, category))
         yield Task(path.stem, records, questions)
 
 
@@ -126,7 +134,35 @@ def longmemeval(path: Path) -> Iterable[Task]:
         yield Task(entry["question_id"], records, [asked])
 
 
-def filled(task: Task, place: Path | None) -> Memory:
+class Remembered(Encoder):
+    """An encoder that embeds no text twice in one run."""
+
+    def __init__(self, real: Encoder) -> None:
+        self.real, self.seen = real, dict[str, np.ndarray]()
+        self.name, self.fingerprint, self.dim = real.name, real.fingerprint, real.dim
+        self.reads, self.sample = real.reads, real.sample  # type: ignore[method-assign]
+
+    def embed(self, texts: Sequence[str], query: bool) -> np.ndarray:
+        if query:
+            return self.real.embed(texts, query)
+        new = [text for text in dict.fromkeys(texts) if text not in self.seen]
+        if new:
+            self.seen.update(zip(new, self.real.embed(new, query).astype(np.float16), strict=True))
+        return np.stack([self.seen[text] for text in texts])
+
+    def take(self, index: VectorIndex) -> None:
+        """What another memory has embedded already."""
+        view = index.datastore.view()
+        for start in range(0, len(view), 4096):
+            entries = np.arange(start, min(start + 4096, len(view)))
+            keys = view.keys(entries).astype(np.float16)
+            records = index.records.by_ids(np.unique(view.records(entries)).tolist())
+            for entry, key in zip(entries.tolist(), keys, strict=True):
+                number, span = view.cite(entry)
+                self.seen[text_of(records[number])[span.start : span.end]] = key
+
+
+def filled(task: Task, place: Path, encoder: Remembered) -> Memory:
     """The memory of a task, embedded."""
     memory = Memory(place)
     if not len(memory):
@@ -138,25 +174,53 @@ def filled(task: Task, place: Path | None) -> Memory:
             step[0] = time.monotonic()
             print(f"{task.name}: {done:,} of {total:,} records embedded", file=sys.stderr)
 
+    memory.derived._encoders["minilm"] = encoder
     memory.embed(progress=progress)
     return memory
 
 
-def rankings(memory: Memory, query: str, k: int) -> dict[str, list[str]]:
-    """The first k keys by every way to search."""
-    derived = memory.derived
-    vectors = derived.vectors()
-    assert vectors is not None
-    with memory.records.reading():
-        every = np.array(sorted(memory.records.ids()))
-        words = derived.keyword.search(query).of(every).sum(0)
-        meaning = vectors.similarity(every, vectors.encoder.encode_query(query)[None])[0]
+class Baselines:
+    """BM25 and MiniLM over a task's records, and the sum of their z-values."""
+
+    def __init__(self, task: Task, memory: Memory) -> None:
+        derived = memory.derived
+        vectors = derived.vectors()
+        assert vectors is not None
+        self.vectors, self.memory = vectors, memory
+        self.keys = [key for key, _, _ in task.records]
+        self.ids = np.array([memory.record(key).id for key in self.keys])
+        said = [f"{about['speaker']}: {text}" if "speaker" in about else text for _, text, about in task.records]
+        self.embedded = vectors.encoder.encode(said) if "speaker" in task.records[0][2] else None
+        counts = [Counter(content(terms(text))) for text in said]
+        lengths = np.array([sum(count.values()) for count in counts])
+        self.norms = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
+        self.holders: dict[str, list[tuple[int, int]]] = {}
+        for number, count in enumerate(counts):
+            for term, times in count.items():
+                self.holders.setdefault(term, []).append((number, times))
+
+    def rankings(self, query: str, k: int) -> dict[str, list[str]]:
+        """The first k keys by each."""
+        words = np.zeros(len(self.keys))
+        for term in asked(query):
+            held = np.array(self.holders.get(term, np.empty((0, 2))), np.int64).reshape(-1, 2)
+            rarity = math.log1p((len(self.keys) - len(held) + 0.5) / (len(held) + 0.5))
+            words[held[:, 0]] += rarity * held[:, 1] * 2.2 / (held[:, 1] + self.norms[held[:, 0]])
+        vector = self.vectors.encoder.encode_query(query)
+        if self.embedded is not None:
+            meaning = self.embedded @ vector
+        else:
+            meaning = self.vectors.similarity(self.ids, vector[None])[0]
         both = sum((score - score.mean()) / max(float(score.std()), 1e-9) for score in (words, meaning))
-        best = {way: np.argsort(-score, kind="stable")[:k] for way, score in (("meaning", meaning), ("z-sum", both))}
-        there = memory.records.by_ids([int(n) for places in best.values() for n in every[places]])
-    found = {way: [there[int(n)].key for n in every[places]] for way, places in best.items()}
-    found["words"] = [hit.key for hit in memory.search(query, k, by="words")]
-    found["extmem"] = [hit.key for hit in memory.search(query, k)]
+        scores = {"bm25": words, "meaning": meaning, "z-sum": both}
+        return {way: [self.keys[n] for n in np.argsort(-score, kind="stable")[:k]] for way, score in scores.items()}
+
+
+def rankings(memory: Memory, baselines: Baselines, query: str, k: int) -> dict[str, list[str]]:
+    """The first k keys by every way to search."""
+    found = baselines.rankings(query, k)
+    for way, by in (("words", "words"), ("extmem", "all")):
+        found[way] = [hit.key for hit in memory.search(query, k, by=by)]
     return found
 
 
@@ -166,7 +230,9 @@ def recall(found: list[str], evidence: frozenset[str], k: int, group: Callable[[
     return len(wanted & {group(key) for key in found[:k]}) / len(wanted)
 
 
-def measured(tasks: Iterable[Task], ks: tuple[int, ...], keep: Path | None, session: bool = False) -> dict[str, Any]:
+def measured(
+    tasks: Iterable[Task], ks: tuple[int, ...], keep: Path | None, encoder: Remembered, session: bool = False
+) -> dict[str, Any]:
     """Recall@k by way, for all questions, those the weights were found with, and the others."""
     asked: list[Question] = []
     found: list[dict[str, list[str]]] = []
@@ -174,9 +240,12 @@ def measured(tasks: Iterable[Task], ks: tuple[int, ...], keep: Path | None, sess
     for task in tasks:
         with ExitStack() as stack:
             place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            memory = stack.enter_context(filled(task, place / task.name))
+            memory = stack.enter_context(filled(task, place / task.name, encoder))
+            if len(task.records) > 5_000:
+                encoder.take(memory.derived.vectors())
+            baselines = Baselines(task, memory)
             for number, question in enumerate(task.questions):
-                found.append(rankings(memory, question.text, max(ks)))
+                found.append(rankings(memory, baselines, question.text, max(ks)))
                 began = time.perf_counter()
                 memory.search(question.text, max(ks))
                 took.append(time.perf_counter() - began)
@@ -219,17 +288,18 @@ def main() -> None:
     elif given.data is None:
         parser.error("give the folder of the data sets, or --longmemeval FILE")
     else:
+        encoder = Remembered(encoder_named())
         for name in given.only:
             keep = given.keep and given.keep / name
             if name == "locomo":
-                results[name] = measured(locomo(given.data), (5, 10, 25), keep, session=True)
+                results[name] = measured(locomo(given.data), (5, 10, 25), keep, encoder, session=True)
             elif name == "medquad":
                 for rows, documents in (("medquad", False), ("medquad in documents", True)):
                     keep = given.keep and given.keep / rows.replace(" ", "-")
-                    results[rows] = measured([medquad(given.data, documents)], (1, 3, 10), keep)
+                    results[rows] = measured([medquad(given.data, documents)], (1, 3, 10), keep, encoder)
             else:
                 task = {"cmrc": cmrc, "prefeval": prefeval}[name](given.data)
-                results[name] = measured([task], (1, 5, 10), keep)
+                results[name] = measured([task], (1, 5, 10), keep, encoder)
             if not given.json:
                 show({key: results[key] for key in results if key.startswith(name)})
     if given.json:

@@ -100,7 +100,6 @@ class Derived:
     def embed(self, name: str | None, progress: Progress) -> int:
         """Keeps the name of an embedding model (None: the one that is kept, or else the default one) and embeds what
         is not embedded yet; how many records that were."""
-        from extmem.indexes.vectors import VectorIndex
         from extmem.text.encoder import DEFAULT, encoder_named
 
         name = name or self.model() or DEFAULT
@@ -108,17 +107,15 @@ class Derived:
         if self.model() != name:
             with self.records.transaction():
                 self.records.ledger_put("settings", "encoder", {"name": name})
-        self._vectors = VectorIndex(self.records, encoder, self.datastore)
-        return self._vectors.catch_up(progress)
+        return self._index(encoder).catch_up(progress)
 
     def vectors(self) -> VectorIndex | None:
         """The index of embeddings; None where no model is kept, or where it cannot be had here, which is said once."""
-        from extmem.indexes.vectors import VectorIndex
-        from extmem.text.encoder import encoder_named
-
         name = self.model()
         if name is None:
             return None
+        from extmem.text.encoder import encoder_named
+
         if name not in self._encoders:
             self._encoders[name] = None
             try:
@@ -126,8 +123,11 @@ class Derived:
             except (ExtmemError, ImportError) as error:
                 warnings.warn(f"searching by words alone: {error}", stacklevel=4)
         encoder = self._encoders[name]
-        if encoder is None:
-            return None
+        return None if encoder is None else self._index(encoder)
+
+    def _index(self, encoder: Encoder) -> VectorIndex:
+        from extmem.indexes.vectors import VectorIndex
+
         if self._vectors is None or self._vectors.encoder is not encoder:
             self._vectors = VectorIndex(self.records, encoder, self.datastore)
         return self._vectors

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from extmem.errors import InvalidInput
 from extmem.indexes.base import text_of
 from extmem.indexes.keyword import K1, KeywordIndex, Matches, group_label, is_grouped, speaker_label
-from extmem.indexes.vectors import VectorIndex
 from extmem.reading import Hit
 from extmem.records.base import Record, Records
 from extmem.search.dates import Named, agreement, day_of, named
 from extmem.search.ranking import WINDOW, Array, Weights, asking, cover, grouped, length
 from extmem.text.terms import asked, content, matching, plain, terms
+
+if TYPE_CHECKING:
+    from extmem.indexes.vectors import VectorIndex
 
 POOL = 200  # candidates by words, and as many by meaning
 FIRST = 64  # candidates of which the groups are looked at
