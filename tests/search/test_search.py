@@ -220,3 +220,58 @@ def test_a_search_is_as_if_what_is_forgotten_had_never_been(steps, victim):
             ]
             assert np.allclose([hit.score for hit in here], [hit.score for hit in there], atol=5e-3)
         assert memory.verify() == []
+
+
+def test_what_another_stores_while_one_searches_is_found_by_the_next_search(memory, request):
+    if not str(memory.records.place).startswith("postgresql"):
+        pytest.skip("one handle's open transaction lets another search only in PostgreSQL")
+    with Memory(memory.records.address) as other:
+        other.store("old", "old apple")
+        assert keys(memory.search("apple")) == ["old"]
+        other.namespace("s").store("else", "x")
+        with other.transaction():
+            other.store("new", "new apple")
+            assert keys(memory.search("apple")) == ["old"]
+        assert set(keys(memory.search("apple"))) == {"old", "new"} and memory.verify() == []
+
+
+def test_a_search_inside_what_is_undone_leaves_the_order_as_it_was(memory):
+    memory.store_many(Record(key=key, value=f"apple {key * 3}", metadata={"session": 1}) for key in "abc")
+    before = memory.search("aaa", k=1, around=1)
+    with pytest.raises(KeyError), memory.transaction():
+        memory.forget("a")
+        memory.search("x")
+        raise KeyError
+    assert memory.search("aaa", k=1, around=1) == before and before[0].after == (("b", "apple bbb"),)
+
+
+@pytest.mark.parametrize("session", ["x\0y", "", [1, {"a": None}], 1.5, True, "长" * 300])
+def test_any_session_may_be_named(memory, session):
+    memory.store_many(Record(key=key, value=f"apple {key}", metadata={"session": session}) for key in "ab")
+    (hit,) = memory.search("apple a", k=1, around=1)
+    assert hit.key == "a" and hit.after == (("b", "apple b"),)
+
+
+def test_neighbours_that_are_filtered_out_are_not_brought(memory):
+    memory.store_many(
+        Record(key=key, value=f"say {key}", metadata={"session": 1, "open": key != "b"}) for key in "abcd"
+    )
+    (hit,) = memory.search("say a", k=1, around=2, where={"metadata.open": True})
+    assert [key for key, _ in hit.after] == ["c", "d"]
+
+
+def test_who_is_named_need_not_be_a_word_of_the_question(memory):
+    memory.store("t", "I love tea", metadata={"speaker": "Ann"})
+    memory.store("none", "capital gains", metadata={"speaker": None})
+    memory.store("the", "fine weather in town", metadata={"speaker": "The Doctor"})
+    assert keys(memory.search("What did Ann say?")) == ["t"]
+    assert "speaker" not in memory.search("none of the capital")[0].parts
+    assert "speaker" not in memory.search("the weather")[0].parts
+
+
+def test_diversity_keeps_the_best_first_though_all_scores_are_low():
+    memory = Memory()
+    memory.store("best", "apple pear?", metadata={"session": 1})
+    memory.store("worst", "apple?", metadata={"session": 2})
+    query = "apple pear alpha beta gamma delta epsilon zeta eta theta iota kappa lambda"
+    assert keys(memory.search(query, k=1, diversity=0.01)) == ["best"]

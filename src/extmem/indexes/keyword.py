@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from extmem.indexes.base import Index, text_of
 from extmem.indexes.postings import BLOCK, MOST, Document, Postings, RamPostings, array, postings_of
 from extmem.records.base import Record, Records, short_name
-from extmem.text.terms import LONGEST, asked, plain, telling, terms
+from extmem.text.terms import LONGEST, asked, forget_words, plain, telling, terms
 
 FORMAT = 2  # of terms and postings: an index of another one is derived anew
 BATCH = 4_096  # records taken in by one transaction
@@ -142,6 +142,7 @@ class KeywordIndex(Index):
             self.clear()
         elif record.id <= self._note()["through"]:
             self._remove(_document(record))
+            forget_words()
             if self._postings.is_empty():
                 self.clear()  # a namespace that is empty again leaves nothing
 
@@ -246,6 +247,7 @@ class KeywordIndex(Index):
         there, held = self.records.ids(), self._documents.keys()
         for number in (held - there) | (held & self._open):
             self._postings.remove(self._documents.pop(number))
+            forget_words()
         new = sorted(there - self._documents.keys())
         if len(new) > BATCH:
             missing = (record for record in self.records.iterate() if record.id not in self._documents)
@@ -296,7 +298,8 @@ def _document(record: Record) -> Document:
     """What is indexed of a record: its key, its value but for bytes, who says it, and what it stands together with."""
     found = terms(record.key) + terms(text_of(record))
     counts, metadata = Counter(found), record.metadata or {}
-    for word in plain(str(metadata.get("speaker", ""))):
+    speaker = metadata.get("speaker")
+    for word in plain(speaker) if isinstance(speaker, str) else ():
         counts[speaker_label(word)] = 1
     if (label := group_label(record)) is not None:
         counts[label] = 1
@@ -316,7 +319,7 @@ def group_label(record: Record) -> str | None:
         if (value := metadata.get(name)) is not None:
             said = f'"{value}"' if isinstance(value, str) else json.dumps(value, sort_keys=True)
             label = f"={name}={said}"
-            return label if len(label) <= LONGEST else f"={name}={short_name(label)}"
+            return label if len(label) <= LONGEST and "\0" not in label else f"={name}={short_name(label)}"
     return None
 
 

@@ -108,7 +108,7 @@ class RamPostings(Postings):
             if term not in self._held:
                 self._held[term] = {}
                 self._begin[term[0]] += 1
-            self._held[term][block] = self._held[term].get(block, b"") + held
+            self._held[term][block] = _in_order(self._held[term].get(block, b"") + held)
 
     def replace(self, blocks: Blocks) -> None:
         for (term, block), held in blocks.items():
@@ -130,6 +130,13 @@ class RamPostings(Postings):
     def clear(self) -> None:
         self._held.clear()
         self._begin.clear()
+
+
+def _in_order(held: bytes) -> bytes:
+    """Postings by place: what a transaction took out and its undoing brought back comes behind others."""
+    postings = np.frombuffer(held, POSTING)
+    places = postings["at"].astype(np.int32)
+    return held if (np.diff(places) > 0).all() else postings[np.argsort(places)].tobytes()
 
 
 class SqlitePostings(Postings):

@@ -129,7 +129,7 @@ class Records(ABC):
 
     @abstractmethod
     def last_id(self) -> int:
-        """The greatest id that was given yet, in any namespace."""
+        """An id at least as great as any in any namespace; none that is committed later is smaller."""
 
     @abstractmethod
     def __len__(self) -> int: ...

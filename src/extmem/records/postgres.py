@@ -125,7 +125,7 @@ class PostgresRecords(Records):
         return {number for (number,) in self.server.run(f"SELECT id FROM records WHERE {where}", [self._space])}
 
     def last_id(self) -> int:
-        return int(self.server.run("SELECT last_value FROM ids")[0][0])
+        return int(self.server.run("SELECT coalesce(max(id), 0) FROM records")[0][0])  # of what is committed
 
     def __len__(self) -> int:
         where = f"namespace = %s AND kind < {NOTHING}"

@@ -11,6 +11,7 @@ Shapes: N candidates, Q = 2 queries (the question, and it without its rare words
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,14 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extmem.errors import InvalidInput
+from extmem.errors import InvalidInput, ModelError, StorageError
 from extmem.indexes.base import text_of
 from extmem.indexes.keyword import K1, KeywordIndex, Matches, group_label, is_grouped, speaker_label
 from extmem.reading import Hit
 from extmem.records.base import Record, Records
 from extmem.search.dates import Named, agreement, day_of, named
 from extmem.search.ranking import WINDOW, Array, Weights, asking, cover, grouped, length
-from extmem.text.terms import asked, content, matching, plain, terms
+from extmem.text.terms import STOP_WORDS, asked, content, matching, plain, terms
 
 if TYPE_CHECKING:
     from extmem.indexes.vectors import VectorIndex
@@ -73,7 +74,10 @@ class Search:
         while True:
             self.keyword.catch_up()
             if self.vectors is not None:
-                self.vectors.catch_up()
+                try:
+                    self.vectors.catch_up()
+                except (ModelError, StorageError) as error:  # a server that is down, a disk that may not be written
+                    warnings.warn(f"searching by what is embedded already: {error}", stacklevel=4)
             with self.records.reading():
                 if not self.keyword.is_behind():  # or else something was stored since
                     return self._hits(query, k, fits, around, diversity)
@@ -83,23 +87,23 @@ class Search:
         matches = self.keyword.search(question.bare)
         queries = self._embedded(question, matches)
         while True:
-            seeds, every = self._seeds(matches, queries, pool)
+            seeds, every = self._seeds(question, matches, queries, pool)
             found = self._ranked(question, self._scored(question, matches, queries, seeds), fits, wanted)
             if len(found) >= wanted or every:
                 break
             pool *= 8
         if diversity:
             found = self._diverse(found, k, diversity)
-        return [self._hit(question, queries, one, around) for one in found[:k]]
+        return [self._hit(question, queries, one, fits, around) for one in found[:k]]
 
     def _read(self, query: str) -> Question:
-        labels = {speaker_label(word): word for word in plain(query)}
+        labels = {speaker_label(word): word for word in plain(query) if word not in STOP_WORDS}
         said = self.keyword.labelled(list(labels))
         speakers, bare = [labels[label] for label in labels if label in said], query
         for word in speakers:
             bare = re.sub(rf"\b{re.escape(word)}(?:['\u2019]s)?(?!\w)", "", bare, flags=re.IGNORECASE)
         bare = bare if terms(bare) else query
-        by = np.concatenate([np.empty(0, np.int64), *said.values()])
+        by = np.unique(np.concatenate([np.empty(0, np.int64), *said.values()]))
         return Question(bare, by, asked(bare), named(query))
 
     def _embedded(self, question: Question, matches: Matches) -> Array | None:
@@ -110,11 +114,19 @@ class Search:
         common = {term for term, (at, _) in zip(matches.terms, matches.held, strict=True) if len(at) >= few}
         pieces = re.findall(r"[\w'\u2019-]+|[^\w\s]", question.bare)
         kept = " ".join(piece for piece in pieces if common.issuperset(content(terms(piece))))
-        return self.vectors.encoder.encode_queries([question.bare, kept or question.bare])
+        try:
+            return self.vectors.encoder.encode_queries([question.bare, kept or question.bare])
+        except ModelError as error:
+            warnings.warn(f"searching by words alone: {error}", stacklevel=6)
+            return None
 
-    def _seeds(self, matches: Matches, queries: Array | None, pool: int) -> tuple[Ids, bool]:
-        """The ids of the candidates that words and meaning find, the best first; whether those are all there are."""
+    def _seeds(self, question: Question, matches: Matches, queries: Array | None, pool: int) -> tuple[Ids, bool]:
+        """The ids of the candidates that words and meaning find, the best first, and where words find few the last
+        that who is named has said; whether those are all there are."""
         by_words, _ = matches.best(pool)
+        if len(by_words) < pool:
+            spoken = question.spoken[len(by_words) - pool :]
+            by_words = np.concatenate([by_words, np.setdiff1d(spoken, by_words)])
         if queries is None or self.vectors is None:
             return by_words, len(by_words) < pool
         by_meaning = self.vectors.nearest(queries[0], pool)
@@ -153,7 +165,7 @@ class Search:
             parts["meaning"] = WEIGHTS.meaning * whole + (WEIGHTS.residual + WEIGHTS.joint * covered) * residual
             parts["context"] += WEIGHTS.group * in_group * grouped(whole, group)
         parts["speaker"] = WEIGHTS.named * np.isin(ids, question.spoken).astype(np.float32)
-        kept = np.ones(len(ids), bool) if queries is not None else covered > 0
+        kept = np.ones(len(ids), bool) if queries is not None else (covered > 0) | (parts["speaker"] > 0)
         return {"ids": ids[kept], **{name: part[kept] for name, part in parts.items()}}
 
     def _ranked(
@@ -183,7 +195,7 @@ class Search:
         """Chosen one after the other for their score less the likeness to one chosen before (maximal marginal
         relevance, Carbonell and Goldstein 1998)."""
         said = [set(terms(text_of(one.record))) for one in found]
-        top = max((one.score for one in found), default=1.0) or 1.0
+        top = max((abs(one.score) for one in found), default=1.0) or 1.0
         alike, left, chosen = [0.0] * len(found), list(range(len(found))), list[Found]()
         while left and len(chosen) < k:
             best = max(left, key=lambda n: ((1 - diversity) * found[n].score / top - diversity * alike[n], -n))
@@ -193,23 +205,37 @@ class Search:
                 alike[n] = max(alike[n], len(said[n] & said[best]) / max(len(said[n] | said[best]), 1))
         return chosen
 
-    def _hit(self, question: Question, queries: Array | None, one: Found, around: int) -> Hit:
+    def _hit(
+        self, question: Question, queries: Array | None, one: Found, fits: Callable[[Record], bool], around: int
+    ) -> Hit:
         record, text = one.record, text_of(one.record)
         words = tuple(matching(f"{record.key}\n{text}", set(question.terms)))
         span = None if queries is None or self.vectors is None else self.vectors.passage(record.id, queries[0])
         source = "+".join(name for name, part in (("words", words), ("meaning", span)) if part) or "context"
-        before, after = self._beside(record, around) if around else ((), ())
-        return Hit(record.key, record.value, one.score, source, one.parts, words, span, before, after)
+        before, after = self._beside(record, fits, around) if around else ([], [])
+        return Hit(record.key, record.value, one.score, source, one.parts, words, span, tuple(before), tuple(after))
 
-    def _beside(self, record: Record, around: int) -> tuple[tuple[tuple[str, object], ...], ...]:
-        """Keys and values of the records that stand before one in its group, and behind it."""
+    def _beside(
+        self, record: Record, fits: Callable[[Record], bool], around: int
+    ) -> tuple[list[tuple[str, object]], list[tuple[str, object]]]:
+        """Keys and values of those that fit and stand before a record in its group, and behind it, in their order."""
         if (label := group_label(record)) is None:
-            return (), ()
+            return [], []
         members = self.keyword.labelled([label])[label]
         at = int(np.searchsorted(members, record.id))
-        sides = (members[max(0, at - around) : at].tolist(), members[at + 1 : at + 1 + around].tolist())
-        there = self.records.by_ids([number for side in sides for number in side])
-        return tuple(tuple((there[n].key, there[n].value) for n in side if n in there) for side in sides)
+        before = self._first(members[:at][::-1], fits, around)
+        return before[::-1], self._first(members[at + 1 :], fits, around)
+
+    def _first(self, ids: Ids, fits: Callable[[Record], bool], count: int) -> list[tuple[str, object]]:
+        """Keys and values of the first of these that fit."""
+        found: list[tuple[str, object]] = []
+        for start in range(0, len(ids), READ):
+            there = self.records.by_ids(ids[start : start + READ].tolist())
+            inside = (there[number] for number in ids[start : start + READ].tolist() if number in there)
+            found += [(one.key, one.value) for one in inside if fits(one)]
+            if len(found) >= count:
+                break
+        return found[:count]
 
 
 def _found(record: Record, parts: dict[str, float], question: Question) -> Found:

@@ -104,4 +104,9 @@ def _term(word: str) -> str:
     return stem.replace("'", "")[:LONGEST]
 
 
+def forget_words() -> None:
+    """Lets go of the words whose terms were remembered."""
+    _term.cache_clear()
+
+
 STOPPED = frozenset(map(_term, STOP_WORDS))
