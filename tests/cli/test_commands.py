@@ -189,8 +189,9 @@ def test_training_killed_and_started_again_ends_with_the_same_weights(tmp_path, 
 
 def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path, corpus):
     process = subprocess.Popen(
-        [EXTMEM, "train", str(corpus), "--out", "m", *SMALL], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+        [EXTMEM, "train", str(corpus), "--out", "m", *SMALL, "--epochs", "500", "--patience", "500"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     deadline = time.time() + 120
     while not (tmp_path / "m" / "checkpoint.json").exists() and time.time() < deadline:
         time.sleep(0.02)

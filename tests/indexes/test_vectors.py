@@ -20,7 +20,7 @@ from letters import Letters
 
 from extmem import Memory
 from extmem.errors import InvalidInput
-from extmem.indexes.vectors import HEAD, TOGETHER, VectorIndex, parts
+from extmem.indexes.vectors import BEGINS, HEAD, TOGETHER, VectorIndex, parts
 from extmem.reading import Span
 from extmem.text.encoder import Encoder
 
@@ -83,7 +83,7 @@ def test_a_record_counts_once_with_its_best_passage(memory):
     assert text[span.start : span.end] == sentences[2]
 
 
-def test_a_similarity_is_the_mean_of_how_a_record_begins_and_of_its_best_passage(memory):
+def test_a_similarity_is_of_how_a_record_begins_and_of_its_best_passage(memory):
     memory.store_many([*FRUIT.items(), ("long", "apple " * 200 + "end. " + "zebra " * 150 + "end.")])
     index = index_of(memory)
     index.catch_up()
@@ -93,7 +93,11 @@ def test_a_similarity_is_the_mean_of_how_a_record_begins_and_of_its_best_passage
     texts = [part for part, _ in parts(memory.record("long"))]
     assert len(texts) > 2 and texts[0] == ("apple " * HEAD).strip()
     cosines = queries @ index.encoder.encode(texts).T
-    expected = [np.zeros(2), (cosines[:, 0] + cosines.max(1)) / 2, queries @ index.encoder.encode([FRUIT["car"]])[0]]
+    expected = [
+        np.zeros(2),
+        BEGINS * cosines[:, 0] + (1 - BEGINS) * cosines.max(1),
+        queries @ index.encoder.encode([FRUIT["car"]])[0],
+    ]
     assert np.allclose(index.similarity(ids, queries), np.array(expected).T, atol=2e-3)
     assert index.similarity(ids[:0], queries).shape == (2, 0)
 

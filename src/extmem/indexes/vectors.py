@@ -32,6 +32,7 @@ from extmem.text.passages import passages
 
 FORMAT = 2  # of what is embedded of a record: embeddings of another one are made anew
 HEAD = 45  # words that a record begins with are embedded by themselves: they tell most of what it is about
+BEGINS = 0.75  # of a record's similarity is that of its beginning
 TOGETHER = 256  # records in one transaction
 NOTES = "embedded"  # the kind of the ledger's notes: {"through": the last record's id, "format"}
 
@@ -108,8 +109,8 @@ class VectorIndex(Index):
             wanted *= 4
 
     def similarity(self, ids: NDArray[np.int64], queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(Q, N): how alike in meaning queries (Q, D) and records are: the mean of the cosine of how the record begins
-        and of that of its best passage; 0 for what is not embedded. Raises as `nearest`."""
+        """(Q, N): how alike in meaning queries (Q, D) and records are: BEGINS of the cosine of how the record begins,
+        and the rest of that of its best passage; 0 for what is not embedded. Raises as `nearest`."""
         view, rows = self.datastore.view(), self._rows()
         at = np.minimum(np.searchsorted(rows.ids, ids), max(len(rows.ids) - 1, 0))
         there = rows.ids[at] == ids if len(rows.ids) else np.zeros(len(ids), bool)
@@ -121,7 +122,7 @@ class VectorIndex(Index):
         entries = np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))
         cosines = np.asarray(queries, np.float32) @ view.keys(entries).T
         best = np.maximum.reduceat(cosines, firsts, axis=1)
-        alike[:, there] = (cosines[:, firsts] + best) / 2
+        alike[:, there] = BEGINS * cosines[:, firsts] + (1 - BEGINS) * best
         return alike
 
     def passage(self, record_id: int, vector: NDArray[np.float32]) -> Span | None:
