@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from extmem.errors import ExtmemError, InvalidInput
-from extmem.indexes.base import EMBEDDINGS, Index, is_embeddings
+from extmem.indexes.base import EMBEDDED, EMBEDDINGS, Index, is_embeddings
 from extmem.records.base import Record, Records
 
 if TYPE_CHECKING:
@@ -68,17 +68,17 @@ class Derived:
         for index in self.every():
             index.discard(record)
         left = self.records.ledger("datastore")
-        for name in self.records.ledger("embedded"):  # of embeddings of which that was the last
+        for name in self.records.ledger(EMBEDDED):  # of embeddings of which that was the last
             if f"{EMBEDDINGS}{name}" not in left:
-                self.records.ledger_remove("embedded", name)
+                self.records.ledger_remove(EMBEDDED, name)
 
     def mend(self) -> None:
         """Strikes out what is damaged; inside the records' transaction."""
         for datastore in self.datastores():
             datastore.mend()
         self.keyword.clear()
-        for name in self.records.ledger("embedded"):  # what was struck out is embedded again
-            self.records.ledger_remove("embedded", name)
+        for name in self.records.ledger(EMBEDDED):  # what was struck out is embedded again
+            self.records.ledger_remove(EMBEDDED, name)
 
     def search(self, by: str) -> Search:
         """What searches "all" of them, or "words" alone. Raises InvalidInput."""

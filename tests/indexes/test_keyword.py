@@ -95,14 +95,19 @@ def test_an_empty_namespace_leaves_no_table(tmp_path):
         assert memory.records.run("SELECT name FROM sqlite_master WHERE name GLOB 'words_*'") == []
 
 
+def indexed_by_fts5(memory: Memory) -> None:
+    """Has the memory's one record, "quick fox" under "k", indexed as an earlier version did it."""
+    name = KeywordIndex(memory.records)._name
+    with memory.transaction():
+        memory.records.run(f"CREATE VIRTUAL TABLE {name} USING fts5(words, content='')")
+        memory.records.run(f"INSERT INTO {name} (rowid, words) VALUES (1, 'k quick fox')")
+        memory.records.ledger_put("keyword", name, {"through": 1, "format": 1})
+
+
 def test_an_index_of_an_earlier_version_is_derived_anew(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store("k", "quick fox")
-        index = KeywordIndex(memory.records)
-        with memory.transaction():
-            memory.records.run(f"CREATE VIRTUAL TABLE {index._name} USING fts5(words, content='')")
-            memory.records.run(f"INSERT INTO {index._name} (rowid, words) VALUES (1, 'k quick fox')")
-            memory.records.ledger_put("keyword", index._name, {"through": 1, "format": 1})
+        indexed_by_fts5(memory)
         assert memory.verify() == []
         assert [hit.key for hit in memory.search("foxes")] == ["k"]
         assert memory.records.run("SELECT name FROM sqlite_master WHERE sql LIKE '%fts5%'") == []
@@ -111,10 +116,6 @@ def test_an_index_of_an_earlier_version_is_derived_anew(tmp_path):
 def test_forgetting_takes_an_index_of_an_earlier_version_away(tmp_path):
     with Memory(tmp_path / "m") as memory:
         memory.store("k", "quick fox")
-        index = KeywordIndex(memory.records)
-        with memory.transaction():
-            memory.records.run(f"CREATE VIRTUAL TABLE {index._name} USING fts5(words, content='')")
-            memory.records.run(f"INSERT INTO {index._name} (rowid, words) VALUES (1, 'k quick fox')")
-            memory.records.ledger_put("keyword", index._name, {"through": 1, "format": 1})
+        indexed_by_fts5(memory)
         memory.forget("k")
     assert b"quick" not in b"".join(path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file())

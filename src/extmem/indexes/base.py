@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from extmem.records.base import Record
 
 EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
+EMBEDDED = "embedded"  # the kind of the ledger's notes on them: {"through": the last record's id, "format"}
 
 
 class Index(ABC):

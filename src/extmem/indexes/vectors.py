@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from extmem.indexes.base import EMBEDDINGS, Index, text_of
+from extmem.indexes.base import EMBEDDED, EMBEDDINGS, Index, text_of
 from extmem.indexes.datastore import Datastore, Entries, Limits
 from extmem.indexes.quantizer import Quantizer
 from extmem.indexes.view import View
@@ -34,7 +34,6 @@ FORMAT = 2  # of what is embedded of a record: embeddings of another one are mad
 HEAD = 45  # words that a record begins with are embedded by themselves: they tell most of what it is about
 BEGINS = 0.75  # of a record's similarity is that of its beginning
 TOGETHER = 256  # records in one transaction
-NOTES = "embedded"  # the kind of the ledger's notes: {"through": the last record's id, "format"}
 
 
 class _Rows(NamedTuple):
@@ -138,18 +137,18 @@ class VectorIndex(Index):
         """Drops a record's passages; call it inside the records' transaction."""
         self.datastore.discard(record)
         if self.datastore.fingerprint not in self.records.ledger("datastore"):  # that was the last one
-            self.records.ledger_remove(NOTES, self.encoder.fingerprint)
+            self.records.ledger_remove(EMBEDDED, self.encoder.fingerprint)
 
     def clear(self) -> None:
         """Drops everything; call it inside the records' transaction."""
         self.datastore.clear()
-        self.records.ledger_remove(NOTES, self.encoder.fingerprint)
+        self.records.ledger_remove(EMBEDDED, self.encoder.fingerprint)
 
     def mend(self) -> None:
         """Strikes out what is damaged, which the next `catch_up` embeds again; call it inside the records'
         transaction."""
         self.datastore.mend()
-        self.records.ledger_remove(NOTES, self.encoder.fingerprint)
+        self.records.ledger_remove(EMBEDDED, self.encoder.fingerprint)
 
     def verify(self) -> list[str]:
         """What is wrong with the datastore, and which records should be in it and are not."""
@@ -195,17 +194,17 @@ class VectorIndex(Index):
         ]
         self.datastore.append(fresh)
         note = {"through": max(through, self._through()), "format": FORMAT}
-        self.records.ledger_put(NOTES, self.encoder.fingerprint, note)
+        self.records.ledger_put(EMBEDDED, self.encoder.fingerprint, note)
         return len(fresh)
 
     def _through(self) -> int:
         """The id of the last record that was looked at; 0 where that was by another version of extmem."""
-        note = self.records.ledger(NOTES).get(self.encoder.fingerprint)
+        note = self.records.ledger(EMBEDDED).get(self.encoder.fingerprint)
         return 0 if note is None or note["format"] != FORMAT else int(note["through"])
 
     def _others(self) -> list[str]:
         """The datastores of embeddings that are not this encoder's, or were made of other text."""
-        note = self.records.ledger(NOTES).get(self.encoder.fingerprint)
+        note = self.records.ledger(EMBEDDED).get(self.encoder.fingerprint)
         old = note is not None and note["format"] != FORMAT
         mine = "" if old else self.datastore.fingerprint
         return [name for name in self.records.ledger("datastore") if name.startswith(EMBEDDINGS) and name != mine]
@@ -217,7 +216,7 @@ class VectorIndex(Index):
             dims = {name: note["dim"] for name, note in self.records.ledger("datastore").items()}
             for name in self._others():
                 Datastore(self.records, name, dims[name]).clear()
-                self.records.ledger_remove(NOTES, name.removeprefix(EMBEDDINGS))
+                self.records.ledger_remove(EMBEDDED, name.removeprefix(EMBEDDINGS))
                 self.records.delete_file(f"{QUANTIZERS}/{name.removeprefix(EMBEDDINGS)}.safetensors")
 
 
