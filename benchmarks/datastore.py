@@ -5,8 +5,8 @@
     python benchmarks/datastore.py ../shared/data/ptb --only large --large 10000000
 
 The corpus is read in sixteen documents side by side; each token of train.txt is an entry, the states of valid.txt are
-the queries. `presets`: bytes an entry on disk with everything in it, perplexity of the text with the datastore (λ and
-β cross-fitted) against exact search of float32 keys, recall@32 of that search, queries a second in batches of 4,096
+the queries. `presets`: bytes an entry on disk with everything in it, perplexity of the text with the datastore (λ
+cross-fitted) against exact search of float32 keys, recall@32 of that search, queries a second in batches of 4,096
 and one by one, entries built a second with the training of the quantiser; peers are FAISS's own indexes, in the same
 run. `follow`: searches saved and perplexity, where pointers are followed (RetoMaton). `growth`: synthetic clustered
 vectors, 1e5 to 1e7. `large`: one datastore of so many vectors is built, opened, searched, appended to and partly
@@ -36,14 +36,14 @@ import torch
 from extmem import LanguageModel, Memory
 from extmem.indexes.datastore import Datastore, Entries
 from extmem.indexes.quantizer import SAMPLE, Quantizer
-from extmem.lm.evaluate import SCALES
-from extmem.lm.fitting import Probabilities, fit_mixtures
 from extmem.lm.following import read_along
 from extmem.lm.train import true_log_probabilities
-from extmem.nn.mixture import neighbour_probabilities
+from extmem.nn.gate import fit_gate
+from extmem.nn.mixture import Near, datastore_reads
 from extmem.text.normalise import normalise
 
 STREAMS, K, RECALL_AT, SINGLE = 16, 512, 32, 2000
+READINGS = (Near(8.0, 0.0), Near(32.0, 0.0))
 DASHED, SOLID = 'stroke="#999" stroke-dasharray="4"', 'stroke="#06c" stroke-width="2"'
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 Row = dict[str, Any]
@@ -75,7 +75,6 @@ class Text:
         self.queries, self.truth = self._read(held[None])[0], held
         states = torch.from_numpy(self.queries)
         self.alone = true_log_probabilities(model.network.cpu(), states, held).exp()
-        self.betas = tuple(scale / model.spread for scale in SCALES)
 
     def _read(self, token_BT: torch.Tensor) -> np.ndarray:
         network, state, parts = self.model.network.cpu().eval(), None, []
@@ -87,22 +86,21 @@ class Text:
         return np.concatenate(parts, axis=1)
 
     def perplexity(self, entries: np.ndarray, distances: np.ndarray) -> float:
-        """With these entries read for each token; λ and β of one half are fitted on the other."""
+        """With these entries read for each token; the gate of one half is fitted on the other."""
         near, tokens = torch.from_numpy(distances), torch.from_numpy(self.tokens[entries.clip(0)])
-        rows = torch.cat(
-            [
-                neighbour_probabilities(
-                    near[at : at + 1024], tokens[at : at + 1024], self.truth[at : at + 1024], self.betas
-                )
-                for at in range(0, len(near), 1024)
-            ],
-            dim=1,
-        )
-        cache = {500: torch.zeros(len(self.betas), len(near))}
-        given, half = Probabilities(self.betas, self.alone, cache, rows, near[:, 0]), len(near) // 2
-        halves = [slice(0, half), slice(half, len(near))]
-        fits = [fit_mixtures(given.part(where), self.model.mixture)["datastore"] for where in reversed(halves)]
-        nats = sum(float(-given.part(where).mixed(fit).log().sum()) for where, fit in zip(halves, fits, strict=True))
+        parts, features = [], []
+        for at in range(0, len(near), 1024):
+            rows = slice(at, at + 1024)
+            none = torch.zeros_like(tokens[rows])
+            reads, seen = datastore_reads(near[rows], tokens[rows], none, READINGS, self.model.spread)
+            given = [read.of(self.truth[rows], self.alone[rows]) for read in reads]
+            parts.append(torch.stack([self.alone[rows], *given], dim=1))
+            features.append(seen)
+        part, feature, half = torch.cat(parts), torch.cat(features), len(near) // 2
+        nats = 0.0
+        for fitted, measured in ((slice(half, None), slice(0, half)), (slice(0, half), slice(half, None))):
+            gate = fit_gate(feature[fitted], part[fitted])
+            nats -= float((gate(feature[measured]) * part[measured]).sum(1).clamp_min(1e-12).log().double().sum())
         return math.exp(nats / len(near))
 
 

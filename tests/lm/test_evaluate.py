@@ -14,9 +14,9 @@ import torch
 import extmem.lm.memorize
 from extmem import LanguageModel, Memory
 from extmem.errors import InvalidInput, WrongModel
-from extmem.lm.evaluate import probabilities
+from extmem.lm.fitting import mixed
 from extmem.lm.generate import Generator, Sampling
-from extmem.nn.mixture import cache_probabilities, fit_shares, neighbour_probabilities
+from extmem.lm.sources import read_text
 from extmem.text.normalise import normalise
 
 SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "sequence_length": 50, "epochs": 2}
@@ -91,14 +91,38 @@ def test_each_half_is_measured_with_what_the_other_half_taught(small, place):
         small.memorize(memory, MANUAL)
         found = small.evaluate(place / "long.txt", memory)
         ids = small.encode((place / "long.txt").read_text(encoding="utf-8"))
-        given, _ = probabilities(small, ids, memory)
+        evidence = read_text(small, ids, small.datastore(memory).view(), small.mixture)
         half = len(ids) // 2
-        parts = [given.part(slice(0, half)), given.part(slice(half, len(ids)))]
+        parts = [evidence.part(slice(0, half)), evidence.part(slice(half, len(ids)))]
         assert found.mixtures[0] != found.mixtures[1]
-        crossed = sum(float(-p.mixed(fit).log().sum()) for p, fit in zip(parts, found.mixtures, strict=True))
+
+        def nats(mixtures) -> float:
+            pairs = zip(parts, mixtures, strict=True)
+            return -sum(float(mixed(part, "memory", mixture).log().sum()) for part, mixture in pairs)
+
+        crossed, own = nats(found.mixtures), nats(reversed(found.mixtures))
         assert found.nats["memory"] == pytest.approx(crossed, rel=1e-9)
-        own = sum(float(-p.mixed(fit).log().sum()) for p, fit in zip(parts, reversed(found.mixtures), strict=True))
         assert own < crossed, "a mixture fitted on the very text would look better"
+        assert sum(found.shares.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_can_be_measured_with_what_another_one_taught(small, place):
+    with Memory() as memory:
+        small.memorize(memory, MANUAL)
+        held = place / "held.txt"
+        held.write_text(topics["del"] + topics["try"], encoding="utf-8")
+        found = small.evaluate(place / "long.txt", memory, fit_on=held)
+        fitted = small.fit(memory, held)
+        assert found.mixtures == [fitted] * 2
+        evidence = read_text(
+            small,
+            small.encode((place / "long.txt").read_text(encoding="utf-8")),
+            small.datastore(memory).view(),
+            fitted,
+        )
+        for row in ("cache", "datastore", "memory"):
+            expected = -float(mixed(evidence, row, fitted).log().sum())
+            assert found.nats[row] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_short_text_is_measured_with_the_mixture_of_the_memory_or_the_model(small, place):
@@ -126,63 +150,36 @@ def test_the_mixture_at_generation_is_a_distribution_over_all_words(small, place
             assert float(p_V.double().sum()) == pytest.approx(1, abs=1e-5)
 
 
-def softmax(scores: list[float]) -> list[float]:
-    parts = [math.exp(score - max(scores)) for score in scores]
-    return [part / sum(parts) for part in parts]
-
-
-def test_cache_probabilities_equal_a_loop():
-    generator = torch.Generator().manual_seed(0)
-    keys, tokens = torch.randn(600, 3, generator=generator), torch.randint(5, (600,), generator=generator)
-    betas = (0.3, 2.0)
-    for window in (7, 300):
-        found = cache_probabilities(keys, tokens, betas, window)
-        for (row, beta), t in itertools.product(enumerate(betas), [0, 1, 5, 255, 256, 257, 599]):
-            seen = range(max(0, t - window), t)
-            weights = softmax([-beta * float((keys[t] - keys[s]).square().sum()) for s in seen]) if seen else []
-            expected = sum(weight for weight, s in zip(weights, seen, strict=True) if tokens[s] == tokens[t])
-            assert float(found[row, t]) == pytest.approx(expected, abs=1e-5), (window, beta, t)
-
-
-def test_neighbour_probabilities_equal_a_loop():
-    generator = torch.Generator().manual_seed(1)
-    distances, near = torch.rand(9, 4, generator=generator), torch.randint(3, (9, 4), generator=generator)
-    truth, betas = torch.randint(3, (9,), generator=generator), (0.5, 4.0)
-    distances[2, 1:], distances[3] = torch.inf, torch.inf  # fewer neighbours than K, and none
-    found = neighbour_probabilities(distances, near, truth, betas)
-    for (row, beta), t in itertools.product(enumerate(betas), range(9)):
-        there = [k for k in range(4) if math.isfinite(float(distances[t, k]))]
-        weights = softmax([-beta * float(distances[t, k]) for k in there]) if there else []
-        expected = sum(weight for weight, k in zip(weights, there, strict=True) if near[t, k] == truth[t])
-        assert float(found[row, t]) == pytest.approx(expected, abs=1e-6)
-
-
-def test_fit_shares_finds_what_a_grid_finds():
-    parts = torch.rand(3, 40, generator=torch.Generator().manual_seed(2)) ** 3
-    grid = [(a / 100, b / 100, (100 - a - b) / 100) for a in range(101) for b in range(101 - a)]
-    prior = torch.tensor(grid).log().sum(1)  # one token to each source's credit
-    scores = (torch.tensor(grid) @ parts).clamp_min(1e-30).log().sum(1) + prior
-    best = grid[int(scores.argmax())]
-    shares = fit_shares(parts, rounds=2000)
-    assert sum(shares) == pytest.approx(1)
-    assert shares == pytest.approx(best, abs=0.011)
-    found = torch.tensor(shares)
-    assert float((found @ parts).log().sum() + found.log().sum()) >= float(scores.max()) - 1e-4
-
-
 @pytest.mark.parametrize("cut", [1, 150, 300, 599])
 def test_what_comes_after_a_token_does_not_change_what_was_predicted_before(small, cut):
     ids = small.encode(topics["with"])[:600]
     other = torch.cat([ids[:cut], (ids[cut:] + 7) % len(small.vocabulary)])
     with Memory() as memory:
         small.memorize(memory, MANUAL)
-        one, two = (probabilities(small, text, memory)[0] for text in (ids, other))
-        torch.testing.assert_close(one.model[:cut], two.model[:cut])
-        torch.testing.assert_close(one.nearest[:cut], two.nearest[:cut], rtol=1e-4, atol=1e-5)
-        assert not torch.allclose(one.model[cut:], two.model[cut:]), "the text did change"
-    states = [small.network.read(text)[0] for text in (ids, other)]
-    cached = [cache_probabilities(s, text, (1.0, 9.0), 200) for s, text in zip(states, (ids, other), strict=True)]
-    torch.testing.assert_close(cached[0][:, :cut], cached[1][:, :cut])
+        view = small.datastore(memory).view()
+        one, two = (read_text(small, text, view, small.mixture) for text in (ids, other))
+        torch.testing.assert_close(one.parts[:cut], two.parts[:cut], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one.features[: cut + 1], two.features[: cut + 1], rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(one.parts[cut:], two.parts[cut:]), "the text did change"
+
+
+def test_words_that_agree_before_an_entry_are_counted_within_its_record(small):
+    with Memory() as memory:
+        small.memorize(memory, {"a": "with the statement is the", "b": "the statement is"})
+        view = small.datastore(memory).view()
+        tokens = view.tokens().tolist()
+        starts = np.searchsorted(view.records(np.arange(len(tokens))), view.records(np.arange(len(tokens))))
+        for entry, before in itertools.product(range(len(tokens)), ([5, 6, 7, 8], [*tokens[2::-1], -1], tokens[3::-1])):
+            expected = 0
+            while (
+                expected < 4
+                and entry - 1 - expected >= starts[entry]
+                and tokens[entry - 1 - expected] == before[expected]
+            ):
+                expected += 1
+            assert int(view.agreeing(np.array([[entry]]), np.array([before]))[0, 0]) == expected
+        assert view.agreeing(np.array([[3]]), np.array([tokens[2::-1]])).item() == 3
+        assert view.agreeing(np.array([[-1]]), np.array([tokens[:4]])).item() == 0
 
 
 def test_a_datastore_of_another_model_is_refused_by_every_verb(small, place):

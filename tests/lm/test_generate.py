@@ -14,7 +14,8 @@ import torch
 from extmem import LanguageModel, Memory
 from extmem.errors import InvalidInput
 from extmem.lm.generate import GeneratedToken, Generation
-from extmem.nn.mixture import Mixture, Shares
+from extmem.nn.gate import Gate
+from extmem.nn.mixture import Mixture, Near
 
 SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "sequence_length": 50, "epochs": 3}
 TOLD = {"told": "The quokka sleeps while the wombat digs. The wombat digs while the quokka sleeps."}
@@ -36,7 +37,8 @@ def small(place: Path) -> LanguageModel:
 def plain(place: Path) -> LanguageModel:
     """Thirty words, and no cache: what it says next is what its network says."""
     model = LanguageModel.train(place / "text.txt", vocabulary=30, learning_rate=0.02, warmup=1, **SMALL)
-    return LanguageModel(replace(model.checkpoint, mixture=Mixture(shares=(Shares(0, 0, 0),))))
+    alone = Mixture(gates={"cache": Gate.fixed([1.0, 0, 0, 0, 0, 0, 0])})
+    return LanguageModel(replace(model.checkpoint, mixture=alone))
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_without_a_memory_nothing_is_cited_and_only_the_cache_shares(small, plai
 
 
 def test_what_was_memorized_is_recited_and_forgotten_is_said_no_more(small):
-    trusting = Mixture(sharp_beta=1e4, shares=(Shares(0, 0, 0.99),))
+    trusting = Mixture(readings=(Near(1e5, 0.0),), unfitted=(0.99,))
     reciter = LanguageModel(replace(small.checkpoint, mixture=trusting))
     with Memory() as memory:
         reciter.memorize(memory, TOLD)

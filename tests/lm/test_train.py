@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from extmem import LanguageModel
 from extmem.errors import InvalidInput, ModelError, TrainingDiverged
 from extmem.lm.network import ModelConfig, Network
+from extmem.lm.recipes import RECIPES
 from extmem.lm.train import Progress, TrainConfig, perplexity, train
+from extmem.nn.lstm import GatedLSTM
 
 SMALL = {"units": 16, "embedding": 16, "batch": 4, "slots": 2, "capacity": 20, "sequence_length": 50}
 TINY = ModelConfig(vocabulary=20, units=16, embedding=16, slots=2, capacity=10)
@@ -89,6 +91,60 @@ def wait_in_epoch_2(now):
         sys.stdin.read()
 LanguageModel.train(sys.argv[1], sys.argv[2], epochs=3, progress=wait_in_epoch_2, **eval(sys.argv[3]))
 """
+
+
+EVERYTHING = {
+    "gates": "input",
+    "sampled": 20,
+    "frequent": 10,
+    "average": 20,
+    "word_dropout": 0.1,
+    "recurrent_dropout": 0.2,
+}
+
+
+def test_so_does_one_with_all_that_a_recipe_uses(tmp_path, text):
+    options = {**SMALL, **EVERYTHING, "epochs": 3}
+    with pytest.raises(Stop):
+        LanguageModel.train(text, tmp_path / "m", progress=stop_at(2, 1), **options)
+    assert_same(LanguageModel.train(text, tmp_path / "m", **options), LanguageModel.train(text, **options))
+
+
+def test_the_weights_that_are_kept_are_the_average_of_the_last_ones(tmp_path):
+    token_N = torch.randint(20, (600,), generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network, seen = Network(TINY), []
+
+    def note(now: Progress) -> None:
+        if now.validation is None:
+            seen.append(network.embedding.weight.detach().clone())
+
+    config = TrainConfig(epochs=1, batch=2, sequence_length=50, average=1000)
+    (line,) = train(network, token_N, token_N[:200], config, tmp_path, note)
+    assert len(seen) > 4
+    torch.testing.assert_close(network.embedding.weight.detach(), torch.stack(seen).mean(0))
+    assert perplexity(network, token_N[:200]) == pytest.approx(line["validation_perplexity"], rel=1e-6)
+
+
+def test_a_recipe_gives_the_options_that_are_not_given(text):
+    model = LanguageModel.train(text, recipe="ptb-small", epochs=1, **SMALL)
+    config, recipe = model.network.config, RECIPES["ptb-small"]
+    assert (config.units, config.gates, config.word_dropout) == (16, recipe["gates"], recipe["word_dropout"])
+    with pytest.raises(InvalidInput, match="no recipe 'ptb': choose from .*ptb-small"):
+        LanguageModel.train(text, recipe="ptb")
+
+
+@pytest.mark.parametrize("gates", ["cell", "input"])
+def test_dropped_weights_are_others_in_every_call_and_none_when_not_training(gates):
+    torch.manual_seed(0)
+    lstm, x = GatedLSTM(4, 6, gates=gates, recurrent_dropout=0.5), torch.randn(2, 5, 4)
+    one, other = lstm(x)[0], lstm(x)[0]
+    torch.testing.assert_close(one[:, 0], other[:, 0], msg="the first step has no state to read")
+    assert not torch.allclose(one[:, 1:], other[:, 1:])
+    one.sum().backward()
+    assert all(parameter.grad is not None for parameter in lstm.parameters())
+    lstm.eval()
+    torch.testing.assert_close(lstm(x)[0], lstm(x)[0])
 
 
 def test_a_training_killed_in_its_second_epoch_ends_with_the_same_weights(tmp_path, text, whole):

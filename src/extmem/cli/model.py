@@ -26,8 +26,10 @@ SeedOption = Annotated[int, typer.Option(help="The same seed gives the same resu
 
 
 def train(
+    context: typer.Context,
     corpus: Annotated[str, typer.Argument(help="A text file, or a folder; train.* and valid.* in it are used so.")],
     out: Annotated[str, typer.Option(help="The folder the model goes to.")],
+    recipe: Annotated[str | None, typer.Option(help="Options found by measuring, unless given: ptb-small.")] = None,
     tokenizer: Annotated[str, typer.Option(help="auto, words, whitespace, characters or bpe.")] = "auto",
     vocabulary: Annotated[int | None, typer.Option(min=3, help="Words; at most 10000 if not given.")] = None,
     embedding: Annotated[int, typer.Option(min=1, help="Width of a word's vector.")] = 128,
@@ -38,12 +40,17 @@ def train(
     slots: Annotated[int, typer.Option(min=0, help="Learned pairs of the memory layer.")] = 32,
     capacity: Annotated[int, typer.Option(min=0, help="Steps the memory layer looks back.")] = 100,
     dropout: Annotated[float, typer.Option(help="From 0 to 1: of words, layers and outputs.")] = 0.25,
+    word_dropout: Annotated[float, typer.Option(help="From 0 to 1: of whole words.")] = 0.0,
+    recurrent_dropout: Annotated[float, typer.Option(help="From 0 to 1: of the LSTM's weights over time.")] = 0.0,
     epochs: Annotated[int, typer.Option(min=1, help="Times the corpus is read.")] = 14,
     batch: Annotated[int, typer.Option(min=1, help="Streams read side by side.")] = 20,
     sequence_length: Annotated[int, typer.Option(min=1, help="Steps back-propagated through.")] = 100,
     learning_rate: Annotated[float, typer.Option(help="The highest; it warms up, then falls as a cosine.")] = 3e-3,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation that end the training.")] = 4,
+    frequent: Annotated[int, typer.Option(min=0, help="Words that every step's softmax sums over.")] = 1000,
+    sampled: Annotated[int, typer.Option(min=0, help="How many of the others it sums over; 0: all.")] = 0,
+    average: Annotated[int, typer.Option(min=0, help="Updates the weights are averaged over; 0: none.")] = 0,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     log: Annotated[str | None, typer.Option(help="A folder for TensorBoard.")] = None,
@@ -54,13 +61,7 @@ def train(
     from extmem.lm.model import LanguageModel
 
     with TrainingBar(as_json) as bar:
-        model = LanguageModel.train(
-            corpus, out, tokenizer=tokenizer, vocabulary=vocabulary, device=device, progress=bar.show,
-            log=log, profile=profile, embedding=embedding, units=units, layers=layers, gates=gates,
-            memory_layer=memory_layer, slots=slots, capacity=capacity, dropout=dropout, epochs=epochs,
-            batch=batch, sequence_length=sequence_length, learning_rate=learning_rate, clip=clip,
-            patience=patience, seed=seed,
-        )  # fmt: skip
+        model = LanguageModel.train(corpus, out, progress=bar.show, **_typed(context))
     summary = model.summary()
     if as_json:
         output.as_json(summary)
@@ -71,12 +72,20 @@ def train(
         )
 
 
+def _typed(context: typer.Context) -> dict[str, Any]:
+    """The options that were typed: those that were not are the recipe's, or else LanguageModel's own."""
+    others = {"corpus", "out", "as_json"}
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in others}
+    typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return {name: context.params[name] for name in typed}
+
+
 def memorize(
     model: Annotated[str, typer.Argument(help="A model's folder.")],
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files or folders to remember.")],
     memory: MemoryOption = DEFAULT,
     preset: Annotated[str | None, typer.Option(help="accurate, or compact: a sixth of the bytes.")] = None,
-    fit: Annotated[str | None, typer.Option(help="A held-out text to fit λ and β on.")] = None,
+    fit: Annotated[str | None, typer.Option(help="A held-out text to fit λ on.")] = None,
     namespace: NamespaceOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -103,6 +112,7 @@ def evaluate(
     file: Annotated[str, typer.Argument(help="A text that neither model nor memory has seen.")],
     memory: MemoryOption = DEFAULT,
     namespace: NamespaceOption = None,
+    fit: Annotated[str | None, typer.Option(help="A text to fit the gates on; if not given, the other half.")] = None,
     follow: FollowOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -111,7 +121,7 @@ def evaluate(
     from extmem.lm.model import LanguageModel
 
     with opened(memory, namespace, optional=True) as store:
-        result = LanguageModel.load(model, device).evaluate(file, store, follow)
+        result = LanguageModel.load(model, device).evaluate(file, store, follow, fit)
     if as_json:
         output.as_json(result.to_json())
         return
@@ -213,6 +223,7 @@ def token_json(token: GeneratedToken) -> dict[str, Any]:
         "memory_share": token.memory_share,
         "cache_share": token.cache_share,
         "citations": cited,
+        "shares": dict(token.shares),
     }
 
 

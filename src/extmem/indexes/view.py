@@ -73,6 +73,26 @@ class View:
         found: Array = later[same]
         return found
 
+    def agreeing(self, entries: Array, before: Array) -> NDArray[np.int8]:
+        """How many of the words before each of entries (T, K) are those of its query, one after the other; before
+        (T, C) are the query's, the last first. Words of another record do not count; -1 is no entry, and no word."""
+        tokens, place = self._running
+        agree, count = entries >= 0, np.zeros(entries.shape, np.int8)
+        for back in range(before.shape[1]):
+            at = entries - 1 - back
+            agree &= (place[entries] > back) & (tokens[at] == before[:, back, None])
+            count += agree
+        return count
+
+    @cached_property
+    def _running(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """Every entry's token, and how many entries of its record are before it (at most 127)."""
+        tokens = self.tokens().astype(np.int32)
+        ids = self.records(np.arange(len(tokens)))
+        starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        place = np.arange(len(tokens)) - np.repeat(starts, np.diff(starts, append=len(tokens)))
+        return tokens, place.clip(0, 127).astype(np.int8)
+
     def keys(self, entries: Array) -> NDArray[np.float32]:
         """The keys of entries (E,), (E, D); in a compact datastore what their codes stand for."""
         return self._gathered(entries, np.float32, (self.dim,), self._keys)

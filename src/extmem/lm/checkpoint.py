@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -72,7 +71,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "config": asdict(checkpoint.config),
         "tokenizer": dict(checkpoint.tokenizer),
-        "mixture": asdict(checkpoint.mixture),
+        "mixture": checkpoint.mixture.to_json(),
         "history": checkpoint.history,
     }
     write_durably(folder / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
@@ -106,27 +105,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         config = ModelConfig(**about["config"])
         if len(vocabulary) != config.vocabulary:
             raise ModelError(f"{folder}: its vocabulary is damaged (words are missing): {again}.", folder)
-        return Checkpoint(
-            config, about["tokenizer"], vocabulary, load(content), Mixture.from_json(about["mixture"]), about["history"]
-        )
+        mixture = Mixture.from_json(about["mixture"]) or Mixture()
+        return Checkpoint(config, about["tokenizer"], vocabulary, load(content), mixture, about["history"])
     except ModelError:
         raise
     except (ExtmemError, OSError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} is incomplete ({error}): {again}.", folder) from error
-
-
-def device_named(name: str) -> torch.device:
-    """The device to run on: "cpu", "cuda", "mps" or "auto". Raises ModelError if it is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    if not there.get(name.split(":")[0], False):
-        ready = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise ModelError(f"device {name!r} is not there: choose auto or one of {ready}.", name)
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"device {name!r} is not there: choose auto, cpu, cuda, cuda:1 or mps.", name) from error
 
 
 def _vocabulary(folder: Path) -> Vocabulary:

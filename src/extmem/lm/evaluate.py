@@ -2,34 +2,27 @@
 
 Knows: a model, a memory, how to weigh them. Does not know: files, tables.
 
-λ, β and the window are fitted on text that is not measured: `evaluate` cuts the text in two, fits on
-each half what it measures on the other. Readings see nothing that comes after the token they predict.
-Shapes: T tokens, K neighbours, R inverse temperatures β.
+The gates are fitted on text that is not measured: `evaluate` cuts the text in two, fits on each half what it measures
+on the other. Readings see nothing that comes after the token they predict.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from extmem.errors import InvalidInput
-from extmem.lm.fitting import LEAST, ROWS, Probabilities, fit_mixtures, only
-from extmem.lm.following import read_along
-from extmem.lm.train import true_log_probabilities
+from extmem.lm.fitting import LEAST, fit_mixture, mixed, rows_of
+from extmem.lm.sources import Evidence, read_text
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture, cache_probabilities, cache_trust, neighbour_probabilities
+from extmem.nn.mixture import Mixture
 
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
-
-SCALES = tuple(2.0**power for power in range(-1, 11))  # β times the spread of the model's states
-WINDOWS = (100, 500, 2000)
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,8 @@ class Evaluation:
     """Perplexity of one text: `model` alone, with `cache`, with `datastore`, with both ("memory").
 
     A row is None where there is nothing to read. `seconds` is what each row took, the model's
-    included; `mixtures` are those fitted, one a half; `searched` says for how many tokens the datastore was searched.
+    included; `mixtures` are those fitted, one a half; `shares` is the mean λ of each source in "memory";
+    `searched` says for how many tokens the datastore was searched.
     """
 
     tokens: int
@@ -45,6 +39,7 @@ class Evaluation:
     nats: dict[str, float | None]
     seconds: dict[str, float | None]
     mixtures: list[Mixture]
+    shares: dict[str, float]
     searched: int | None = None
 
     @property
@@ -74,83 +69,60 @@ class Evaluation:
             "bits_per_character": self.bits_per_character,
             "reduction_percent": self.reduction_percent,
             "seconds": self.seconds,
-            "mixtures": [asdict(mixture) for mixture in self.mixtures],
+            "shares": self.shares,
             "searched": self.searched,
         }
 
 
-def evaluate(model: LanguageModel, texts: Sequence[str], memory: Memory | None = None, follow: int = 0) -> Evaluation:
-    """Measures texts, read one after the other and cross-fitted; those under 400 tokens together are
-    measured with the mixture the model or the memory came with. With `follow`, the datastore is searched only
-    where fewer entries than that can be followed (`lm/following.py`). Raises InvalidInput for texts without
-    words, WrongModel where the memory was written by another model."""
+def evaluate(
+    model: LanguageModel,
+    texts: Sequence[str],
+    memory: Memory | None = None,
+    follow: int = 0,
+    fit_on: Sequence[str] = (),
+) -> Evaluation:
+    """Measures texts, read one after the other and cross-fitted, or fitted on other texts where those are given; texts
+    under 400 tokens together are measured with the mixture the model or the memory came with. With `follow`, the
+    datastore is searched only where fewer entries than that can be followed (`lm/following.py`). Raises InvalidInput
+    for texts without words, WrongModel where the memory was written by another model."""
     ids = model.encode(*texts)
     if len(ids) < 2:
         raise InvalidInput("there are no words to measure: give a text with some.")
-    given, seconds = probabilities(model, ids, memory, follow)
+    view = None if memory is None else model.datastore(memory).view()
+    start = model.mixture_for(memory)
+    evidence = read_text(model, ids, view, start, follow)
     half = len(ids) // 2
-    halves = [slice(0, half), slice(half, len(ids))]
-    if len(ids) < LEAST:
-        given_mixture = model.mixture_for(memory)
-        fitted = [{row: only(given_mixture, kinds) for row, kinds in ROWS.items()}] * 2
+    halves = [evidence.part(slice(0, half)), evidence.part(slice(half, len(ids)))]
+    if fit_on:
+        mixtures = [fit_mixture(read_text(model, model.encode(*fit_on), view, start, follow), start)] * 2
     else:
-        fitted = [fit_mixtures(given.part(where), model.mixture) for where in reversed(halves)]
-    nats: dict[str, float | None] = {}
-    for row, kinds in ROWS.items():
-        if "near" in kinds and given.datastore is None:
-            nats[row] = None
-            continue
-        mixed = torch.cat([given.part(where).mixed(fit[row]) for where, fit in zip(halves, fitted, strict=True)])
-        nats[row] = float(-mixed.clamp_min(1e-30).log().sum())
-    if nats["memory"] is None:
-        nats["memory"], seconds["memory"] = nats["cache"], seconds["cache"]
+        mixtures = [fit_mixture(other, start) if len(ids) >= LEAST else start for other in reversed(halves)]
+    nats: dict[str, float | None] = {"model": -float(evidence.parts[:, 0].double().log().sum()), "datastore": None}
+    for row in rows_of(evidence):
+        p = [mixed(part, row, mixture) for part, mixture in zip(halves, mixtures, strict=True)]
+        nats[row] = -float(torch.cat(p).log().sum())
+    nats.setdefault("memory", nats["cache"])
     return Evaluation(
-        len(ids), sum(map(len, texts)), nats, seconds, [mixtures["memory"] for mixtures in fitted], given.searched
+        len(ids), sum(map(len, texts)), nats, _seconds(evidence), mixtures, _shares(halves, mixtures), evidence.searched
     )
 
 
-@torch.no_grad()
-def probabilities(
-    model: LanguageModel, ids: Tensor, memory: Memory | None, follow: int = 0
-) -> tuple[Probabilities, dict[str, float | None]]:
-    """Reads the text once with every source; the seconds each row of the table needs."""
-    began = time.perf_counter()
-    before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
-    states, _ = model.network.read(before)
-    alone = true_log_probabilities(model.network, states, ids).exp()
-    read = time.perf_counter()
-    betas = tuple(scale / model.spread for scale in SCALES)
-    trust = cache_trust(torch.arange(len(ids), device=ids.device))
-    cache = {
-        window: trust * cache_probabilities(states, ids, betas, window) + (1 - trust) * alone for window in WINDOWS
+def _seconds(evidence: Evidence) -> dict[str, float | None]:
+    """What each row took: its sources, and the model's own reading."""
+    alone, cache, near = evidence.seconds
+    seconds: dict[str, float | None] = {
+        "model": alone,
+        "cache": alone + cache,
+        "datastore": None,
+        "memory": alone + cache,
     }
-    cached = time.perf_counter()
-    near = _datastore_probabilities(model, states, ids, betas, memory, follow)
-    done = time.perf_counter()
-    base = read - began
-    seconds: dict[str, float | None] = {"model": base, "cache": base + cached - read}
-    seconds["datastore"] = None if near[0] is None else base + done - cached
-    seconds["memory"] = None if near[0] is None else done - began
-    return Probabilities(betas, alone.cpu(), {w: p.cpu() for w, p in cache.items()}, *near), seconds
+    if evidence.searched is not None:
+        seconds |= {"datastore": alone + near, "memory": alone + cache + near}
+    return seconds
 
 
-def _datastore_probabilities(
-    model: LanguageModel, states: Tensor, ids: Tensor, betas: tuple[float, ...], memory: Memory | None, follow: int
-) -> tuple[Tensor, Tensor, int] | tuple[None, None, None]:
-    """The probability of each true token at each β, the distance of the nearest entry, and for how many tokens it
-    was searched."""
-    view = None if memory is None else model.datastore(memory).view()
-    if view is None or not len(view):
-        return None, None, None
-    found, nearest, k, searched = [], [], min(model.mixture.neighbours, len(view)), 0
-    for queries, truth in zip(states.split(4096), ids.split(4096), strict=True):
-        if follow:
-            entries, distances, count = read_along(view, queries.cpu().numpy(), truth.cpu().numpy(), k, follow)
-        else:
-            (entries, distances), count = view.search(queries.cpu().numpy(), k), len(queries)
-        tokens = torch.from_numpy(view.tokens(entries.clip(0))).to(ids.device)
-        near = torch.from_numpy(distances).to(ids.device)
-        found.append(neighbour_probabilities(near, tokens, truth, betas))
-        nearest.append(near[:, 0])
-        searched += count
-    return torch.cat(found, dim=1).cpu(), torch.cat(nearest).cpu(), searched
+def _shares(halves: list[Evidence], mixtures: list[Mixture]) -> dict[str, float]:
+    """The mean λ of each source where all that are there are mixed."""
+    row = rows_of(halves[0])[-1]
+    parts = [mixture.shares(part.features, row) for part, mixture in zip(halves, mixtures, strict=True)]
+    return dict(zip(mixtures[0].names, torch.cat(parts).mean(0).tolist(), strict=True))

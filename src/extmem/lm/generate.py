@@ -25,8 +25,9 @@ from extmem.indexes.datastore import Datastore
 from extmem.indexes.view import View
 from extmem.lm.following import follow
 from extmem.lm.network import NetworkState
+from extmem.lm.sources import features_of, neighbours_of, words_before
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture, cache_trust, neighbour_weights
+from extmem.nn.mixture import Mixture, Read, cache_reads, datastore_reads
 from extmem.reading import Citation
 from extmem.text.normalise import normalise
 
@@ -78,7 +79,8 @@ class GeneratedToken:
 
     `memory_share` is what cache and datastore gave of it (0 to 1), `cache_share` the cache's part; the
     weights of all that the datastore gave sum to memory_share - cache_share, of which `citations`
-    are the three weightiest places.
+    are the three weightiest places. `shares` are the λ of all sources, by name: how much each was trusted here,
+    whatever it said.
     """
 
     text: str
@@ -86,6 +88,7 @@ class GeneratedToken:
     memory_share: float
     cache_share: float
     citations: tuple[Citation, ...]
+    shares: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,13 @@ class Generation:
 
 @dataclass(frozen=True)
 class _Read:
-    """What is known of the next token: the mixed distribution and its parts. `view` is what the entries are of."""
+    """What is known of the next token: the mixed distribution and its parts. `view` is what the entries are of, each
+    with the weight that it gives its token; `shares` are λ of every source."""
 
     p_V: Tensor
     cache_V: Tensor
     near_V: Tensor
+    shares_S: Tensor
     view: View | None
     entries_K: np.ndarray
     tokens_K: Tensor
@@ -117,11 +122,11 @@ class _Read:
 
 @dataclass
 class _Hypothesis:
-    """A text so far: what the next step reads, and what has been chosen."""
+    """A text so far: what the next step reads, and what has been chosen. `states_ND` predict `ids`; the last one what
+    comes next."""
 
     state: NetworkState
-    hidden_D: Tensor
-    keys: list[Tensor]
+    states_ND: Tensor
     ids: list[int]
     tokens: list[GeneratedToken] = field(default_factory=list)
     score: float = 0.0
@@ -150,7 +155,7 @@ class Generator:
             self._refuse_unknown(words)
         ids = [eos, *self.model.vocabulary.ids(words)]
         states, state = self.model.network.read(torch.tensor(ids, device=self.model.device))
-        return _Hypothesis(state, states[-1], list(states[:-1]), ids)
+        return _Hypothesis(state, states, ids)
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:
         unknown = [word for word in dict.fromkeys(words) if word not in self.model.vocabulary]
@@ -192,36 +197,36 @@ class Generator:
 
     @torch.no_grad()
     def _read(self, hypothesis: _Hypothesis) -> _Read:
-        """One reading: network, cache of this text, datastore; mixed."""
-        mixture, hidden = self.mixture, hypothesis.hidden_D
-        model_V = self.model.network.log_probabilities(hidden[None])[0].exp().cpu()
-        cache_V, near_V = torch.zeros_like(model_V), torch.zeros_like(model_V)
-        entries, tokens_K, weights_K = np.empty(0, np.int64), torch.empty(0, dtype=torch.long), torch.empty(0)
-        shares = mixture.at(math.inf)
+        """One reading: network, caches of this text, datastore; mixed."""
+        mixture, spread = self.mixture, self.model.spread
+        states = hypothesis.states_ND
+        here = len(states) - 1  # the place of the next token; its own id is not known, and not read
+        ids = torch.tensor([*hypothesis.ids[1:], 0], device=states.device)
+        p_1V = self.model.network.log_probabilities(states[-1:]).exp()
+        caches = cache_reads(states, ids, here, mixture.caches, spread)
         view = None if self.datastore is None else self.datastore.view()  # what is there now, and no other
+        entries, near = np.empty(0, np.int64), None
         if view is not None and len(view):
-            entries, near = self._near(view, hypothesis)
-            shares = mixture.at(float(near[0]))
-            tokens_K = torch.from_numpy(view.tokens(entries))
-            distances = torch.from_numpy(near)[None]
-            smooth = neighbour_weights(distances, mixture.near_beta)[0]
-            sharp = neighbour_weights(distances, mixture.sharp_beta)[0]
-            weights_K = shares.near * smooth + shares.sharp * sharp
-            near_V.index_add_(0, tokens_K, weights_K)
-        keys = hypothesis.keys[-mixture.window :]
-        if keys:
-            distances = (torch.stack(keys) - hidden).square().sum(1).cpu()
-            weights = neighbour_weights(distances[None], mixture.cache_beta)[0]
-            share = shares.cache * float(cache_trust(torch.tensor([len(hypothesis.keys)])))
-            cache_V.index_add_(0, torch.tensor(hypothesis.ids[-len(keys) :]), share * weights)
-        # A memory with nothing in it leaves its share to the model.
-        share = float(cache_V.sum() + near_V.sum())
-        return _Read((1 - share) * model_V + cache_V + near_V, cache_V, near_V, view, entries, tokens_K, weights_K)
+            entries, distances = self._near(view, hypothesis)
+            found = neighbours_of(view, entries[None], distances[None], words_before(ids, here))
+            near = datastore_reads(found.distances, found.tokens, found.agreeing, mixture.readings, spread)
+        features = features_of(p_1V, caches, near, len(mixture.readings))
+        shares_S = mixture.shares(features, "cache" if near is None else "memory")[0].cpu()
+        first = 1 + len(mixture.caches)
+        cache_V = _spread_out(caches[0], shares_S[1:first], p_1V.shape[1])
+        tokens_K, weights_K = torch.empty(0, dtype=torch.long), torch.empty(0)
+        if near is not None:
+            tokens_K = near[0][0].tokens[0].cpu()
+            weights_K = torch.stack([read.weights[0] for read in near[0]]).cpu().T @ shares_S[first:]
+        near_V = torch.zeros_like(cache_V).index_add_(0, tokens_K, weights_K)
+        # What the memories do not give is the model's.
+        p_V = (1 - cache_V.sum() - near_V.sum()) * p_1V[0].cpu() + cache_V + near_V
+        return _Read(p_V, cache_V, near_V, shares_S, view, entries, tokens_K, weights_K)
 
     def _near(self, view: View, hypothesis: _Hypothesis) -> tuple[np.ndarray, np.ndarray]:
         """The entries to read, the nearest first, and their distances: those behind what was read last, where that
         is asked for and nobody has stored or forgotten since; else those that are searched."""
-        query, last = hypothesis.hidden_D.cpu().numpy(), hypothesis.last
+        query, last = hypothesis.states_ND[-1].cpu().numpy(), hypothesis.last
         if self.sampling.follow and last is not None and last.view is view:
             behind = follow(view, last.entries_K, hypothesis.ids[-1], query, self.sampling.follow)
             if behind is not None:
@@ -274,7 +279,8 @@ class Generator:
             cited.append(citation)
             if len(cited) == CITED:
                 break
-        return GeneratedToken(text, p, (cache + near) / p, cache / p, tuple(cited))
+        shares = tuple(zip(self.mixture.names, read.shares_S.tolist(), strict=True))
+        return GeneratedToken(text, p, (cache + near) / p, cache / p, tuple(cited), shares)
 
     def _places(self, read: _Read, choice: int, p: float) -> Iterator[tuple[str, Citation]]:
         """Where the datastore found this token, the weightiest first, and how each place spells it."""
@@ -289,11 +295,19 @@ class Generator:
 
     def _grown(self, old: _Hypothesis, read: _Read, choice: int, token: GeneratedToken) -> _Hypothesis:
         score = old.score + float(read.p_V[choice].clamp_min(1e-30).log())
+        ids = [*old.ids, choice]
         if choice == self.model.vocabulary.eos and len(old.tokens) >= self.sampling.min_tokens:
-            return _Hypothesis(old.state, old.hidden_D, old.keys, [*old.ids, choice], old.tokens, score, True)
+            return _Hypothesis(old.state, old.states_ND, ids, old.tokens, score, True)
         states, state = self.model.network.read(torch.tensor([choice], device=self.model.device), old.state)
-        keys, ids, tokens = [*old.keys, old.hidden_D], [*old.ids, choice], [*old.tokens, token]
-        return _Hypothesis(state, states[0], keys, ids, tokens, score, last=read)
+        return _Hypothesis(state, torch.cat([old.states_ND, states]), ids, [*old.tokens, token], score, last=read)
+
+
+def _spread_out(reads: Sequence[Read], shares_S: Tensor, size: int) -> Tensor:
+    """What these sources give each word at one place, each by its share, (V,) on the CPU."""
+    given = torch.zeros(size)
+    for read, share in zip(reads, shares_S, strict=True):
+        given.index_add_(0, read.tokens[0].cpu(), share * read.weights[0].cpu())
+    return given
 
 
 def _mean_score(hypothesis: _Hypothesis) -> float:

@@ -9,23 +9,27 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from extmem.devices import device_named
 from extmem.errors import CorpusError, InvalidInput, ModelError, WrongModel
 from extmem.indexes.datastore import Datastore
 from extmem.indexes.quantizer import SAMPLE, Quantizer
-from extmem.lm.checkpoint import Checkpoint, device_named, load_checkpoint, save_checkpoint
-from extmem.lm.evaluate import Evaluation, evaluate, probabilities
-from extmem.lm.fitting import LEAST, SHARPER, fit_mixtures
+from extmem.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from extmem.lm.evaluate import Evaluation, evaluate
+from extmem.lm.fitting import LEAST, fit_mixture
 from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
 from extmem.lm.memorize import Memorized, memorize
 from extmem.lm.network import ModelConfig, Network
-from extmem.lm.train import CHECKPOINT, Progress, TrainConfig, clear_checkpoints, train
+from extmem.lm.recipes import recipe_named
+from extmem.lm.sources import read_text
+from extmem.lm.train import Progress, TrainConfig, train
+from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture
 from extmem.text.documents import Document, read_documents, split_corpus
@@ -63,6 +67,7 @@ class LanguageModel:
         corpus: str | Path,
         out: str | Path | None = None,
         *,
+        recipe: str | None = None,
         tokenizer: str = "auto",
         vocabulary: int | None = None,
         device: str = "auto",
@@ -71,13 +76,16 @@ class LanguageModel:
         profile: str | Path | None = None,
         **options: Any,
     ) -> LanguageModel:
-        """Trains on a file or folder of text; `options` are fields of ModelConfig and TrainConfig.
+        """Trains on a file or folder of text; `options` are fields of ModelConfig and TrainConfig, before those
+        that a `recipe` (`lm/recipes.py`) has.
 
         With `out`, the model is saved there, a checkpoint is kept after every epoch, and a training
         that was interrupted is finished by the same call. `vocabulary` None takes the 10,000 most
         frequent words, or all if there are fewer. Raises InvalidInput, CorpusError, ModelError,
         TrainingDiverged, StorageError.
         """
+        if recipe is not None:
+            options = {**recipe_named(recipe), **options}
         if out is None:
             with tempfile.TemporaryDirectory() as work:
                 return cls.train(
@@ -170,27 +178,30 @@ class LanguageModel:
         return memorize(self, memory, _documents(source), progress, preset)
 
     def fit(self, memory: Memory, held: str | Path) -> Mixture:
-        """Fits λ, β and window on a held text that is not in the memory; the memory keeps them until a
-        record is forgotten that was there when they were fitted."""
+        """Fits the gates on a held text that is not in the memory; the memory keeps them until a record is forgotten
+        that was there when they were fitted."""
         ids = self.encode(*_texts(held))
         if len(ids) < LEAST:
             raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
         if not len(self.datastore(memory)):
             raise InvalidInput("nothing is memorized yet: memorize first, then fit.")
-        given, _ = probabilities(self, ids, memory)
-        mixture = fit_mixtures(given, self.mixture)["memory"]
-        self.datastore(memory).keep_fit(asdict(mixture))
+        evidence = read_text(self, ids, self.datastore(memory).view(), self.mixture)
+        mixture = fit_mixture(evidence, self.mixture)
+        self.datastore(memory).keep_fit(mixture.to_json())
         return mixture
 
     def mixture_for(self, memory: Memory | None) -> Mixture:
         """The mixture fitted for this memory, or else the one the model came with."""
         fitted = None if memory is None else self.datastore(memory).fit()
-        return Mixture.from_json(fitted) if fitted else self.mixture
+        return (Mixture.from_json(fitted) if fitted else None) or self.mixture
 
-    def evaluate(self, held: str | Path, memory: Memory | None = None, follow: int = 0) -> Evaluation:
-        """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all). With `follow`, the
+    def evaluate(
+        self, held: str | Path, memory: Memory | None = None, follow: int = 0, fit_on: str | Path | None = None
+    ) -> Evaluation:
+        """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all). Each half is measured with
+        gates that are fitted on the other, or all of it with those fitted on another text, `fit_on`. With `follow`, the
         datastore is searched only where fewer entries than that can be followed to the next (RetoMaton)."""
-        return evaluate(self, _texts(held), memory, follow)
+        return evaluate(self, _texts(held), memory, follow, () if fit_on is None else _texts(fit_on))
 
     def perplexity(self, held: str | Path, memory: Memory | None = None) -> float:
         """Perplexity of a file or folder: with everything the memory gives, or of the model alone."""
@@ -222,15 +233,11 @@ class LanguageModel:
         return generator.stream(generator.start(prompt, allow_unknown))
 
     def _fit_default(self, valid_N: Tensor) -> None:
-        """Fits the cache on validation text; a datastore not fitted yet starts from the same β."""
+        """Fits the caches' gate on validation text."""
         ids = valid_N[:FITTED].to(self.device)
         if len(ids) < LEAST:
             return
-        given, _ = probabilities(self, ids, None)
-        cache = fit_mixtures(given, self.mixture)["cache"]
-        shares = tuple(row._replace(cache=cache.shares[0].cache) for row in self.mixture.shares)
-        beta = cache.cache_beta
-        self.mixture = replace(cache, near_beta=beta, sharp_beta=SHARPER * beta, shares=shares)
+        self.mixture = fit_mixture(read_text(self, ids, None, self.mixture), self.mixture)
         self.checkpoint = replace(self.checkpoint, mixture=self.mixture)
 
 

@@ -22,8 +22,11 @@ from extmem.nn.memory_layer import ExternalMemoryLayer, MemoryState
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The sizes of a model. `slots` and `capacity` are ExternalMemoryLayer's; memory_layer=False
-    leaves the layer out."""
+    """The sizes of a model. `slots` and `capacity` are ExternalMemoryLayer's; memory_layer=False leaves the layer out.
+
+    `dropout` is of features, the same at every step: of the words' vectors, between layers, of the states;
+    `word_dropout` of whole words (Gal & Ghahramani 2016); `recurrent_dropout` of the LSTM's weights from step to step
+    (Merity et al. 2018)."""
 
     vocabulary: int = 10_000
     embedding: int = 128
@@ -34,6 +37,8 @@ class ModelConfig:
     slots: int = 32
     capacity: int = 100
     dropout: float = 0.25
+    word_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "embedding", "units", "layers"):
@@ -44,8 +49,11 @@ class ModelConfig:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 0.", name)
         if self.gates not in ("cell", "input"):
             raise InvalidInput(f"gates is {self.gates!r}: give 'cell' or 'input'.", "gates")
-        if not 0 <= self.dropout < 1:
-            raise InvalidInput(f"dropout is {self.dropout}: give a rate from 0 up to, not including, 1.")
+        for name in ("dropout", "word_dropout", "recurrent_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidInput(
+                    f"{name} is {getattr(self, name)}: give a rate from 0 up to, not including, 1.", name
+                )
 
 
 class NetworkState(NamedTuple):
@@ -71,7 +79,9 @@ class Network(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
-        self.lstm = GatedLSTM(config.embedding, config.units, config.layers, config.gates, config.dropout)
+        self.lstm = GatedLSTM(
+            config.embedding, config.units, config.layers, config.gates, config.dropout, config.recurrent_dropout
+        )
         self.memory = ExternalMemoryLayer(config.units, config.slots, config.capacity) if config.memory_layer else None
         self.project = nn.Linear(config.units, config.embedding) if config.units != config.embedding else nn.Identity()
 
@@ -81,13 +91,21 @@ class Network(nn.Module):
         """The states that predict what follows each token, and the state to go on from."""
         state = NetworkState() if state is None else state
         rate = self.config.dropout
-        hidden = variational_dropout(self.embedding(token_BT) * self.scale, rate, self.training)
+        words = self.embedding(token_BT) * self.scale
+        if self.training and self.config.word_dropout:
+            words = words * self._kept()[token_BT]
+        hidden = variational_dropout(words, rate, self.training)
         hidden, lstm = self.lstm(hidden, state.lstm)
         memory = state.memory
         if self.memory is not None:
             hidden, memory = self.memory(hidden, memory)
         hidden = variational_dropout(self.project(hidden), rate, self.training)
         return hidden, NetworkState(lstm, memory)
+
+    def _kept(self) -> Float[Tensor, "v 1"]:
+        """0 for the words that are left out this time, wherever they stand."""
+        kept = 1.0 - self.config.word_dropout
+        return self.bias.new_empty(len(self.bias), 1).bernoulli_(kept) / kept
 
     def log_probabilities(self, hidden_NE: Float[Tensor, "n e"]) -> Float[Tensor, "n v"]:
         """log p(w | state) of every word."""

@@ -16,27 +16,27 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from extmem.durable import write_durably
-from extmem.errors import CorpusError, InvalidInput, ModelError, TrainingDiverged
+from extmem.errors import CorpusError, InvalidInput, TrainingDiverged
 from extmem.lm.network import Network, NetworkState
-from extmem.nn.cross_entropy import chunked_cross_entropy
-
-CHECKPOINT = "checkpoint.json"
+from extmem.lm.unfinished import read_checkpoint, tensors_of, write_checkpoint
+from extmem.nn.cross_entropy import Sampled, chunked_cross_entropy
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. `patience` epochs without a better validation perplexity end the training."""
+    """How to train. `patience` epochs without a better validation perplexity end the training.
+
+    With `sampled`, each step's softmax sums over the `frequent` first words and so many of the others, drawn anew
+    (`nn/cross_entropy.py`); 0 takes all. With `average`, the weights that are measured and kept are the exponential
+    average of those of about so many updates (Polyak & Juditsky 1992); 0 takes the last ones."""
 
     epochs: int = 14
     batch: int = 20
@@ -46,13 +46,16 @@ class TrainConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     patience: int = 4
+    frequent: int = 1000
+    sampled: int = 0
+    average: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "sequence_length", "patience"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 1.", name)
-        for name in ("warmup", "weight_decay"):
+        for name in ("warmup", "weight_decay", "frequent", "sampled", "average"):
             if not getattr(self, name) >= 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 0.", name)
         for name in ("learning_rate", "clip"):
@@ -98,7 +101,8 @@ def train(
         while run.epoch < config.epochs and run.stale < config.patience:
             with _profiled(profile if run.epoch == 0 else None) as step:
                 loss, speed = run.one_epoch(progress, step)
-            validation = perplexity(network, valid_N)
+            with run.averaged():
+                validation = perplexity(network, valid_N)
             if not math.isfinite(validation):
                 raise run.diverged("the validation perplexity")
             run.finish_epoch(loss, validation, speed)
@@ -130,13 +134,6 @@ def true_log_probabilities(network: Network, hidden_TE: Tensor, token_T: Tensor)
     return torch.cat(parts) if parts else hidden_TE.new_empty(0)
 
 
-def clear_checkpoints(folder: Path) -> None:
-    """Removes what `train` kept for resuming, once the finished model is saved."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    for path in folder.glob("checkpoint-*.safetensors"):
-        path.unlink()
-
-
 class _Run:
     """One training, as far as it has come."""
 
@@ -160,7 +157,9 @@ class _Run:
         )
         self.epoch, self.update, self.stale = 0, 0, 0
         self.history: list[dict[str, float]] = []
-        self.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self.sampled = Sampled(config.frequent, config.sampled) if config.sampled else None
+        self.average = _copied(network)
+        self.best = _copied(network)
         about = json.dumps([asdict(config), asdict(network.config), also], sort_keys=True).encode()
         self.signature = hashlib.sha256(about + train_N.cpu().numpy().tobytes()).hexdigest()[:16]
         torch.manual_seed(config.seed)
@@ -173,9 +172,8 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
             hidden, state = self.network(inputs, state.detach())
-            loss = chunked_cross_entropy(
-                hidden.flatten(0, 1), self.network.embedding.weight, self.network.bias, targets.flatten()
-            )
+            embedding, bias = self.network.embedding.weight, self.network.bias
+            loss = chunked_cross_entropy(hidden.flatten(0, 1), embedding, bias, targets.flatten(), sampled=self.sampled)
             self.optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
@@ -183,6 +181,7 @@ class _Run:
             if not (math.isfinite(float(loss.detach())) and math.isfinite(float(norm))):
                 raise self.diverged("the loss")
             self.optimizer.step()
+            self._take_average()
             profiler_step()
             total, done = total + float(loss.detach()) * inputs.numel(), done + inputs.numel()
             speed = done / (time.perf_counter() - began)
@@ -208,7 +207,8 @@ class _Run:
     def finish_epoch(self, loss: float, validation: float, speed: float) -> None:
         best = min((line["validation_perplexity"] for line in self.history), default=math.inf)
         if validation < best:
-            self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+            with self.averaged():
+                self.best = _copied(self.network)
             self.stale = 0
         else:
             self.stale += 1
@@ -223,59 +223,57 @@ class _Run:
         self._save()
 
     def diverged(self, what: str) -> TrainingDiverged:
-        kept = f"the last good checkpoint is {self.folder / self._name()}" if self.epoch else "none was kept yet"
+        kept = (
+            f"the last good checkpoint is {tensors_of(self.folder, self.epoch)}" if self.epoch else "none was kept yet"
+        )
         return TrainingDiverged(
             f"{what} became NaN or Inf at step {self.update} (epoch {self.epoch + 1}); {kept}. "
             "Train with a lower learning rate, into another folder.",
             self.update,
         )
 
-    def _name(self) -> str:
-        return f"checkpoint-{self.epoch}.safetensors"
+    def _take_average(self) -> None:
+        if not self.config.average:
+            return
+        share = max(1 / self.update, 1 / self.config.average)
+        for name, tensor in self.network.state_dict().items():
+            self.average[name].lerp_(tensor, share)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the average of its weights, where one is taken."""
+        if not self.config.average:
+            yield
+            return
+        last = _copied(self.network)
+        self.network.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(last)
 
     def _save(self) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"random.{kind}": source.get_rng_state() for kind, source in self._random().items()}
-        write_durably(self.folder / self._name(), save({n: t.contiguous() for n, t in tensors.items()}))
-        about = {
-            "signature": self.signature,
-            "tensors": self._name(),
-            "epoch": self.epoch,
-            "update": self.update,
-            "stale": self.stale,
-            "history": self.history,
-        }
-        write_durably(self.folder / CHECKPOINT, json.dumps(about).encode())
-        for path in self.folder.glob("checkpoint-*.safetensors"):
-            if path.name != self._name():
-                path.unlink()
+        about = {"signature": self.signature, "update": self.update, "stale": self.stale, "history": self.history}
+        write_checkpoint(self.folder, self.epoch, tensors, about)
 
     def resume(self) -> None:
         """Goes on from the folder's checkpoint, if it holds one of this very training."""
-        try:
-            about: dict[str, Any] = json.loads((self.folder / CHECKPOINT).read_text())
-            signature, tensors = about["signature"], load_file(self.folder / about["tensors"])
-        except FileNotFoundError as error:
-            if not (self.folder / CHECKPOINT).exists():
-                return
-            raise self._damaged(error) from error
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise self._damaged(error) from error
-        if signature != self.signature:
-            raise ModelError(
-                f"{self.folder} holds an unfinished training with another corpus or other options: "
-                "give those again to finish it, or choose another folder.",
-                self.folder,
-            )
+        kept = read_checkpoint(self.folder, self.signature)
+        if kept is None:
+            return
+        about, tensors = kept
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
         self.network.load_state_dict(part("network."))
-        self.best = part("best.")
+        self.best, self.average = part("best."), part("average.")
         optimizer = self.optimizer.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in part("adam.").items():
@@ -288,18 +286,15 @@ class _Run:
         self.epoch, self.update, self.stale = about["epoch"], about["update"], about["stale"]
         self.history = about["history"]
 
-    def _damaged(self, error: Exception) -> ModelError:
-        return ModelError(
-            f"{self.folder}: the checkpoint of its unfinished training is damaged ({error}): "
-            "delete the folder and train again.",
-            self.folder,
-        )
-
     def _random(self) -> dict[str, Any]:
         """Where dropout draws from: the CPU's generator, and the device's own."""
         devices = {"cuda": torch.cuda, "mps": torch.mps}
         kind = self.inputs.device.type
         return {"cpu": torch} | ({kind: devices[kind]} if kind in devices else {})
+
+
+def _copied(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def _perplexity(nats: float) -> float:

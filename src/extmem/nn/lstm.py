@@ -87,6 +87,8 @@ class GatedLSTM(nn.Module):
         gates: "cell" (the output gate reads h_{t-1} and c_t) or "input" (the textbook's, which
             reads h_{t-1} and x_t and equals torch.nn.LSTM).
         dropout: between layers, one mask for a whole sequence (variational; Gal & Ghahramani 2016).
+        recurrent_dropout: of the weights that read h_{t-1}, the same for all steps of a call (DropConnect;
+            Merity et al. 2018).
 
     `forward` takes and returns the state (h, c), each (layers, batch, hidden_size), so that a long
     text is read in segments; without one it starts from zeros.
@@ -99,16 +101,15 @@ class GatedLSTM(nn.Module):
         layers: int = 1,
         gates: Gates = "cell",
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if gates not in ("cell", "input"):
             raise ValueError(f"gates is {gates!r}: give 'cell' or 'input'.")
         self.input_size, self.hidden_size, self.gates, self.dropout = input_size, hidden_size, gates, dropout
+        kind = _CellGateLayer if gates == "cell" else _InputGateLayer
         widths = [input_size] + [hidden_size] * (layers - 1)
-        self.layers = nn.ModuleList(
-            _CellGateLayer(width, hidden_size) if gates == "cell" else nn.LSTM(width, hidden_size, batch_first=True)
-            for width in widths
-        )
+        self.layers = nn.ModuleList(kind(width, hidden_size, recurrent_dropout) for width in widths)
 
     def forward(
         self, x_BTD: Float[Tensor, "b t d"], state: State | None = None
@@ -126,11 +127,28 @@ class GatedLSTM(nn.Module):
         return out, (torch.cat(hs), torch.cat(cs))
 
 
+class _InputGateLayer(nn.LSTM):
+    """One layer of the "input" form: torch.nn.LSTM, whose weights may be dropped."""
+
+    def __init__(self, input_size: int, hidden_size: int, recurrent_dropout: float) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+        self.recurrent_dropout = recurrent_dropout
+
+    def forward(self, x_BTD: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
+        if not (self.training and self.recurrent_dropout):
+            return super().forward(x_BTD, state)
+        weight_x, weight_h, *biases = self.parameters()
+        weights = [weight_x, nn.functional.dropout(weight_h, self.recurrent_dropout), *biases]
+        out, h, c = torch.lstm(x_BTD, state, weights, True, 1, 0.0, True, False, True)
+        return out, (h, c)
+
+
 class _CellGateLayer(nn.Module):
     """One layer of the "cell" form; its interface is that of a one-layer torch.nn.LSTM."""
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int, recurrent_dropout: float) -> None:
         super().__init__()
+        self.recurrent_dropout = recurrent_dropout
         self.weight_x = nn.Parameter(torch.empty(3 * hidden_size, input_size))
         self.weight_h = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
         self.weight_c = nn.Parameter(torch.empty(hidden_size, hidden_size))
@@ -143,8 +161,9 @@ class _CellGateLayer(nn.Module):
         width = self.weight_c.shape[0]
         z_TBI = nn.functional.linear(x_TBD, self.weight_x, self.bias[: 3 * width])
         z_TBO = self.bias[3 * width :].expand(*z_TBI.shape[:2], width)
+        weight_h = nn.functional.dropout(self.weight_h, self.recurrent_dropout, self.training)
         hs_TBH, c_BH = _CellGateScan.apply(  # type: ignore[no-untyped-call]
-            torch.cat([z_TBI, z_TBO], dim=2), self.weight_h, self.weight_c, state[0][0], state[1][0]
+            torch.cat([z_TBI, z_TBO], dim=2), weight_h, self.weight_c, state[0][0], state[1][0]
         )
         return hs_TBH.transpose(0, 1), (hs_TBH[-1:], c_BH[None])
 

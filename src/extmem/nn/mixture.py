@@ -1,116 +1,175 @@
-"""Mixing what a memory says of the next word with what the model says.
+"""Mixing what memories say of the next word with what the model says.
 
-    p(w) = (1 - Σ λ) p_model(w) + λ_cache p_cache(w) + λ_near p_near(w) + λ_sharp p_sharp(w)
-    p_memory(w) = Σ_j softmax(-β ‖q - k_j‖²) [v_j = w]
+    p(w) = Σ_s λ_s(t) p_s(w)
+    p_s(w) = Σ_j a_j [v_j = w] + (1 − Σ_j a_j) p_model(w),   a = softmax(−scale ‖q − k_j‖² / spread + bonus · n_j)
 
-(kNN-LM, Khandelwal et al. 2020, eq. 2-3; the continuous cache, Grave et al. 2017, is the same over
-the text being read.) The datastore is read at two β: the lower smooths over many neighbours, the
-sharper one repeats what followed the nearest. How much each counts depends on how near the nearest
-neighbour is: a λ for each range of distances, the plainest form of a λ predicted per token (He et al.
-2021). Knows: keys, distances, probabilities. Does not know: where they are stored.
-Shapes: T queries in reading order, N entries, K neighbours, D key width, R inverse temperatures β.
+The sources s are the model itself, the continuous cache at several windows (Grave et al. 2017) and the datastore at
+several scales (kNN-LM, Khandelwal et al. 2020, eq. 2-3); a source that has nothing to say says what the model says.
+n_j counts the words before an entry that agree with those before the query, one after the other; `spread` is the mean
+squared distance of a model's states from their mean, so that scales mean the same for every model. λ is a gate's
+(`nn/gate.py`). Knows: keys, distances, probabilities. Does not know: where they are stored.
+Shapes: T queries in reading order, N states of a text, J entries a source reads, K neighbours, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BLOCK = 256  # queries whose distances to the window are held at once
+from extmem.nn.gate import Gate
+
+AGREEING = 4  # words before an entry that are compared with those before the query
+LOOKS = 5  # features of every reading
+LEAST_P = 1e-4  # below this a probability is as good as none, where its logarithm is a feature
 
 
-class Shares(NamedTuple):
-    """What each memory gives of the probability; the rest is the model's."""
+class Cache(NamedTuple):
+    """One reading of the text itself: its last `window` tokens, at this scale."""
 
-    cache: float
-    near: float
-    sharp: float
+    window: int
+    scale: float
+
+
+class Near(NamedTuple):
+    """One reading of the datastore's nearest entries: at this scale, with a bonus for each word before that agrees."""
+
+    scale: float
+    bonus: float
+
+
+class Read(NamedTuple):
+    """What a source reads at T places: the words (T, J) and how much each counts (T, J). A row sums to at most 1, the
+    rest is the model's."""
+
+    tokens: Tensor
+    weights: Tensor
+
+    def of(self, truth_T: Tensor, model_T: Tensor) -> Float[Tensor, "t"]:
+        """The probability of one word at each place, to which the model gives model_T."""
+        mine = (self.weights * (self.tokens == truth_T[:, None])).sum(1)
+        return mine + (1 - self.weights.sum(1)) * model_T
+
+    def looks(self, p_TV: Tensor, top_T: Tensor) -> Float[Tensor, "t 5"]:
+        """What can be seen of it beside the model's distribution, whose likeliest words are top_T; logarithms of: the
+        weight of its first word; the weight of the model's; what the model gives its first word, and all its words by
+        weight; how few entries it comes from."""
+        first = self.tokens.gather(1, self.weights.argmax(1, keepdim=True))
+        sure = (self.weights * (self.tokens == first)).sum(1)
+        same = (self.weights * (self.tokens == top_T[:, None])).sum(1)
+        agree = (self.weights * p_TV.gather(1, self.tokens)).sum(1)
+        seen = [sure, same, p_TV.gather(1, first)[:, 0], agree, self.weights.square().sum(1)]
+        return torch.stack(seen, dim=1).clamp_min(LEAST_P).log()
+
+
+ROWS = {"cache": (True, False), "datastore": (False, True), "memory": (True, True)}  # with caches, with a datastore
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """How much to trust each memory. β are 1 / squared distance; `shares` has a row for every range
-    that `edges` (ascending squared distances of the nearest neighbour) cut, one more than edges."""
+    """The sources, and a gate for each of `ROWS`: for the model with its caches, with a datastore, with both ("memory").
+    Its sources are the model, `caches`, `readings`. Where a gate is not fitted yet a datastore gets `unfitted`, a share
+    for each of its readings, and the caches what is theirs of what that leaves."""
 
-    cache_beta: float = 0.1
-    window: int = 500
-    near_beta: float = 0.1
-    sharp_beta: float = 1.6
-    neighbours: int = 512
-    edges: tuple[float, ...] = ()
-    shares: tuple[Shares, ...] = (Shares(0.1, 0.15, 0.1),)
+    caches: tuple[Cache, ...] = (Cache(100, 4.0), Cache(500, 5.0), Cache(2000, 8.0), Cache(10_000, 32.0))
+    readings: tuple[Near, ...] = (Near(8.0, 1.5), Near(64.0, 0.0))
+    neighbours: int = 1024
+    unfitted: tuple[float, ...] = (0.15, 0.1)
+    gates: Mapping[str, Gate] = field(
+        default_factory=lambda: {"cache": Gate.fixed([0.85, 0.03, 0.04, 0.04, 0.04, 0.0, 0.0])}
+    )
+
+    @property
+    def names(self) -> list[str]:
+        """The sources, as they are shown."""
+        near = [f"datastore {scale:g}" + (f"+{bonus:g}" if bonus else "") for scale, bonus in self.readings]
+        return ["model", *(f"cache {window:,}" for window, _ in self.caches), *near]
+
+    def shares(self, features_TF: Float[Tensor, "t f"], row: str) -> Float[Tensor, "t s"]:
+        """λ of each source in a row; they sum to 1."""
+        if row in self.gates:
+            found: Tensor = self.gates[row](features_TF)
+            return found
+        cached, first = ROWS[row][0], 1 + len(self.caches)
+        if cached:
+            shares = self.gates["cache"](features_TF)[:, :first]
+            shares[:, 0] = 1 - shares[:, 1:].sum(1)
+        else:
+            shares = features_TF.new_zeros(len(features_TF), first)
+            shares[:, 0] = 1
+        given = shares.new_tensor(self.unfitted)
+        return torch.cat([(1 - given.sum()) * shares, given.expand(len(shares), -1)], dim=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """For model.json and the memory's ledger."""
+        return {
+            "caches": [list(cache) for cache in self.caches],
+            "readings": [list(reading) for reading in self.readings],
+            "neighbours": self.neighbours,
+            "unfitted": list(self.unfitted),
+            "gates": {row: gate.to_json() for row, gate in self.gates.items()},
+        }
 
     @classmethod
-    def from_json(cls, about: dict[str, Any]) -> Mixture:
-        """The mixture that `asdict` and JSON made this of."""
-        shares = tuple(Shares(*row) for row in about["shares"])
-        return cls(**{**about, "edges": tuple(about["edges"]), "shares": shares})
+    def from_json(cls, about: dict[str, Any]) -> Mixture | None:
+        """The mixture that `to_json` made this of; None for one of an earlier form, that is to be fitted again."""
+        if "gates" not in about:
+            return None
+        return cls(
+            tuple(Cache(*cache) for cache in about["caches"]),
+            tuple(Near(*reading) for reading in about["readings"]),
+            about["neighbours"],
+            tuple(about["unfitted"]),
+            {row: Gate.from_json(gate) for row, gate in about["gates"].items()},
+        )
 
-    def at(self, nearest: float) -> Shares:
-        """The shares where the nearest neighbour is at this squared distance."""
-        return self.shares[bisect.bisect_left(self.edges, nearest)]
 
+def cache_reads(
+    states_ND: Float[Tensor, "n d"], token_N: Int[Tensor, "n"], start: int, caches: Sequence[Cache], spread: float
+) -> tuple[list[Read], Float[Tensor, "t c"]]:
+    """What each cache reads at the places from `start` on, and how far its nearest state is (in spreads, at most 9).
 
-def cache_probabilities(
-    keys_TD: Float[Tensor, "t d"], token_T: Int[Tensor, "t"], betas: Sequence[float], window: int
-) -> Float[Tensor, "r t"]:
-    """The probability a cache of the last `window` (state, next token) pairs gives each true token.
-
-    `keys_TD[t]` is the state that predicts `token_T[t]`; the reading at t sees pairs s < t alone, and
-    gives 0 where there is none.
+    `states_ND[t]` is the state that predicts `token_N[t]`; the reading at t sees the pairs s < t alone. After n tokens
+    a cache counts n / (n + 100): one of ten words would otherwise repeat them.
     """
-    found = keys_TD.new_zeros(len(betas), len(token_T))
-    norms = keys_TD.square().sum(1)
-    for start in range(0, len(token_T), BLOCK):
-        stop, first = min(start + BLOCK, len(token_T)), max(0, start - window)
-        now = torch.arange(start, stop, device=keys_TD.device)[:, None]
-        then = torch.arange(first, stop, device=keys_TD.device)[None, :]
-        reach = (then < now) & (then >= now - window)
-        # ‖q‖² is the same for every key of a query, and softmax does not see it.
-        near = norms[first:stop] - 2 * keys_TD[start:stop] @ keys_TD[first:stop].T
-        near = near.masked_fill(~reach, torch.inf)
-        same = token_T[first:stop][None, :] == token_T[start:stop, None]
-        for row, beta in enumerate(betas):
-            weights = torch.softmax(-beta * near, dim=1).nan_to_num(0.0)
-            found[row, start:stop] = (weights * same).sum(1)
-    return found
+    stop = len(states_ND)
+    far = max(0, start - max(cache.window for cache in caches))
+    keys, queries = states_ND[far:], states_ND[start:]
+    apart = keys.square().sum(1) - 2 * queries @ keys.T + queries.square().sum(1, keepdim=True)
+    now = torch.arange(start, stop, device=keys.device)[:, None]
+    then = torch.arange(far, stop, device=keys.device)[None, :]
+    apart = (apart / spread).masked_fill(then >= now, torch.inf)
+    trust = now / (now + 100)
+    reads, nearest = [], []
+    for window, scale in caches:
+        first = max(0, start - window - far)
+        near = apart[:, first:].masked_fill(then[:, first:] < now - window, torch.inf)
+        tokens = token_N[far + first :].expand(stop - start, -1)
+        reads.append(Read(tokens, trust * torch.softmax(-scale * near, dim=1).nan_to_num(0.0)))
+        nearest.append(near.min(1).values.clamp(0, 9))
+    return reads, torch.stack(nearest, dim=1)
 
 
-def cache_trust(read_T: Int[Tensor, "t"]) -> Float[Tensor, "t"]:
-    """How much of its share a cache gets that has seen so many tokens: n / (n + 100); the model gets
-    the rest. A cache of ten words would otherwise repeat them."""
-    return read_T / (read_T + 100)
-
-
-def neighbour_weights(distances_TK: Float[Tensor, "t k"], beta: float) -> Float[Tensor, "t k"]:
-    """softmax(-β d²) over the neighbours; a row without any (all inf) gets zeros."""
-    return torch.softmax(-beta * distances_TK, dim=1).nan_to_num(0.0)
-
-
-def neighbour_probabilities(
+def datastore_reads(
     distances_TK: Float[Tensor, "t k"],
     token_TK: Int[Tensor, "t k"],
-    token_T: Int[Tensor, "t"],
-    betas: Sequence[float],
-) -> Float[Tensor, "r t"]:
-    """The probability that a datastore's neighbours give each true token, for each β."""
-    same = token_TK == token_T[:, None]
-    return torch.stack([(neighbour_weights(distances_TK, beta) * same).sum(1) for beta in betas])
-
-
-def fit_shares(parts_ST: Float[Tensor, "s t"], rounds: int = 100) -> list[float]:
-    """The shares (they sum to 1) that explain the text best, by expectation maximisation: parts_ST[s, t]
-    is the probability that source s gave the true token t. Every source starts with one token to its
-    credit (a Dirichlet prior), so that none is trusted never or always on the word of a few."""
-    parts = parts_ST.double().clamp_min(1e-30)
-    shares = torch.full((len(parts),), 1 / len(parts), dtype=torch.double)
-    for _ in range(rounds):
-        blame = shares[:, None] * parts
-        shares = ((blame / blame.sum(0)).sum(1) + 1) / (parts.shape[1] + len(parts))
-    return [float(share) for share in shares]
+    agreeing_TK: Int[Tensor, "t k"],
+    readings: Sequence[Near],
+    spread: float,
+) -> tuple[list[Read], Float[Tensor, "t 7"]]:
+    """What each reading of the neighbours gives, the nearest first; and what can be seen of them: how far the first,
+    the tenth and the last one is (in spreads, at most 9), and for 1 to 4 words how many (log) agree in so many
+    before."""
+    near = distances_TK / spread
+    reads = [
+        Read(token_TK, torch.softmax(bonus * agreeing_TK - scale * near, dim=1).nan_to_num(0.0))
+        for scale, bonus in readings
+    ]
+    last = near.shape[1] - 1
+    far = near[:, [0, min(9, last), last]].clamp(0, 9)
+    agreeing = [(agreeing_TK >= count).sum(1).log1p() for count in range(1, AGREEING + 1)]
+    return reads, torch.cat([far, torch.stack(agreeing, dim=1)], dim=1)

@@ -5,7 +5,7 @@ prompts, where models come from.
 
 Loading transformers takes seconds, and its layers add overhead to a query of ten words; MiniLM, BGE, GTE
 and E5 are all this one network. Read is at most `max_length` word pieces of a text, [CLS] and [SEP] among
-them. Where the CPU multiplies bfloat16 by itself its layers are computed in that: twice as fast, and the
+them. Where the processor multiplies bfloat16 by itself its layers are computed in that: twice as fast, and the
 cosine with the vector of float32 stays above 0.999.
 Shapes: N texts, T word pieces, D width, H heads.
 """
@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
+from extmem.devices import fastest_dtype
 from extmem.errors import ModelError
 
 TOGETHER = 2_048  # word pieces that are computed at once on a CPU; more leave its caches
@@ -42,7 +43,7 @@ class Bert:
         """Raises ModelError for a folder whose weights do not fit its configuration."""
         config = _json(folder / "config.json")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = dtype or (torch.bfloat16 if _has_bfloat16(self.device) else torch.float32)
+        self.dtype = dtype or fastest_dtype(self.device)
         self.dim, self.heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         self.epsilon = float(config["layer_norm_eps"])
         self.max_length = _max_length(folder, config)
@@ -202,8 +203,3 @@ def _threads(pieces: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not in every torch
-    return device.type == "cpu" and bool(native())
