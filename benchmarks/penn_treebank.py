@@ -4,11 +4,11 @@
     python benchmarks/penn_treebank.py ../shared/data/ptb --test test.txt      and measures that text too
     python benchmarks/penn_treebank.py ../shared/data/ptb --model MODEL        takes a model that is trained
 
-The model of the recipe `ptb-small` is trained on train.txt and memorizes it; the epoch is chosen on valid.txt. The ladder
-on valid.txt is cross-fitted: gates that are fitted on one half of it are measured on the other. Those that the test text
-is measured with are fitted on valid.txt; nothing sees the test text before it is measured. Memory holds the training
-text, and of the text under test what was read before the word that is predicted. A table on stdout, or one object with
---json. --seeds 0 1 2 trains one model after the other and gives mean and range.
+The model of the recipe `ptb-small` is trained on train.txt and memorizes it; the epoch is chosen on valid.txt. The
+ladder on valid.txt is cross-fitted: gates that are fitted on one half of it are measured on the other. Those that the
+test text is measured with are fitted on valid.txt; nothing sees the test text before it is measured. Memory holds the
+training text, and of the text under test what was read before the word that is predicted. A table on stdout, or one
+object with --json. --seeds 0 1 2 trains one model after the other and gives mean and range.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def small(place: Path) -> LanguageModel:
 def plain(place: Path) -> LanguageModel:
     """Thirty words, and no cache: what it says next is what its network says."""
     model = LanguageModel.train(place / "text.txt", vocabulary=30, learning_rate=0.02, warmup=1, **SMALL)
-    alone = Mixture(gates={"cache": Gate.fixed([1.0, 0, 0, 0, 0, 0, 0])})
+    alone = Mixture(gates={"cache": Gate.fixed([1.0] + [0.0] * 6)})
     return LanguageModel(replace(model.checkpoint, mixture=alone))
 
 
@@ -207,7 +207,7 @@ def test_without_a_memory_nothing_is_cited_and_only_the_cache_shares(small, plai
 
 
 def test_what_was_memorized_is_recited_and_forgotten_is_said_no_more(small):
-    trusting = Mixture(readings=(Near(1e5, 0.0),), unfitted=(0.99,))
+    trusting = Mixture(readings=(Near(8.0, 0.0), Near(1e5, 0.0)), unfitted=(0.0, 0.99))
     reciter = LanguageModel(replace(small.checkpoint, mixture=trusting))
     with Memory() as memory:
         reciter.memorize(memory, TOLD)

@@ -130,7 +130,7 @@ def test_a_recipe_gives_the_options_that_are_not_given(text):
     model = LanguageModel.train(text, recipe="ptb-small", epochs=1, **SMALL)
     config, recipe = model.network.config, RECIPES["ptb-small"]
     assert (config.units, config.gates, config.word_dropout) == (16, recipe["gates"], recipe["word_dropout"])
-    with pytest.raises(InvalidInput, match="no recipe 'ptb': choose from .*ptb-small"):
+    with pytest.raises(InvalidInput, match=r"no recipe 'ptb': choose from .*ptb-small"):
         LanguageModel.train(text, recipe="ptb")
 
 

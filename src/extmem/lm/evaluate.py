@@ -19,7 +19,7 @@ from extmem.errors import InvalidInput
 from extmem.lm.fitting import LEAST, fit_mixture, mixed, rows_of
 from extmem.lm.sources import Evidence, read_text
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture
+from extmem.nn.mixture import ROWS, Mixture
 
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
@@ -97,11 +97,12 @@ def evaluate(
         mixtures = [fit_mixture(read_text(model, model.encode(*fit_on), view, start, follow), start)] * 2
     else:
         mixtures = [fit_mixture(other, start) if len(ids) >= LEAST else start for other in reversed(halves)]
-    nats: dict[str, float | None] = {"model": -float(evidence.parts[:, 0].double().log().sum()), "datastore": None}
+    nats: dict[str, float | None] = {"model": -float(evidence.parts[:, 0].double().log().sum())}
+    nats |= dict.fromkeys(ROWS)
     for row in rows_of(evidence):
         p = [mixed(part, row, mixture) for part, mixture in zip(halves, mixtures, strict=True)]
         nats[row] = -float(torch.cat(p).log().sum())
-    nats.setdefault("memory", nats["cache"])
+    nats["memory"] = nats["cache"] if evidence.searched is None else nats["memory"]
     return Evaluation(
         len(ids), sum(map(len, texts)), nats, _seconds(evidence), mixtures, _shares(halves, mixtures), evidence.searched
     )

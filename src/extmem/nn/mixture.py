@@ -71,9 +71,9 @@ ROWS = {"cache": (True, False), "datastore": (False, True), "memory": (True, Tru
 
 @dataclass(frozen=True)
 class Mixture:
-    """The sources, and a gate for each of `ROWS`: for the model with its caches, with a datastore, with both ("memory").
-    Its sources are the model, `caches`, `readings`. Where a gate is not fitted yet a datastore gets `unfitted`, a share
-    for each of its readings, and the caches what is theirs of what that leaves."""
+    """The sources, and a gate for each of `ROWS`: for the model with its caches, with a datastore, with both
+    ("memory"). Its sources are the model, `caches`, `readings`. Where a gate is not fitted yet a datastore gets
+    `unfitted`, a share for each of its readings, and the caches what is theirs of what that leaves."""
 
     caches: tuple[Cache, ...] = (Cache(100, 4.0), Cache(500, 5.0), Cache(2000, 8.0), Cache(10_000, 32.0))
     readings: tuple[Near, ...] = (Near(8.0, 1.5), Near(64.0, 0.0))
