@@ -77,7 +77,7 @@ class Mixture:
 
     caches: tuple[Cache, ...] = (Cache(100, 4.0), Cache(500, 5.0), Cache(2000, 8.0), Cache(10_000, 32.0))
     readings: tuple[Near, ...] = (Near(8.0, 1.5), Near(64.0, 0.0))
-    neighbours: int = 1024
+    neighbours: int = 512
     unfitted: tuple[float, ...] = (0.15, 0.1)
     gates: Mapping[str, Gate] = field(
         default_factory=lambda: {"cache": Gate.fixed([0.85, 0.03, 0.04, 0.04, 0.04, 0.0, 0.0])}
