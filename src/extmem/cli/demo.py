@@ -48,9 +48,7 @@ def demo(
         _write_corpus(folder, manual)
         say(f"[bold]1  Train[/bold] on {len(manual.docstrings):,} docstrings of Python's library")
         with TrainingBar(as_json) as bar:
-            model = LanguageModel.train(
-                folder / "docstrings.jsonl", folder / "model", epochs=epochs, sampled=500, progress=bar.show
-            )
+            model = LanguageModel.train(folder / "docstrings.jsonl", folder / "model", epochs=epochs, progress=bar.show)
         say(f"   {model.summary()['parameters']:,} parameters, {time.perf_counter() - began:.0f} s")
 
         say(f"\n[bold]2  Memorize[/bold] {len(manual.memorize)} topics of the manual: no training")
