@@ -211,7 +211,7 @@ class Generator:
             found = neighbours_of(view, entries[None], distances[None], words_before(ids, here))
             near = datastore_reads(found.distances, found.tokens, found.agreeing, mixture.readings, spread)
         features = features_of(p_1V, caches, near, len(mixture.readings))
-        shares_S = mixture.shares(features, "cache" if near is None else "memory")[0].cpu()
+        shares_S = mixture.shares(features, "cache" if near is None else "memory")[0]
         first = 1 + len(mixture.caches)
         cache_V = _spread_out(caches[0], shares_S[1:first], p_1V.shape[1])
         tokens_K, weights_K = torch.empty(0, dtype=torch.long), torch.empty(0)

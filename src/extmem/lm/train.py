@@ -158,7 +158,7 @@ class _Run:
         self.epoch, self.update, self.stale = 0, 0, 0
         self.history: list[dict[str, float]] = []
         self.sampled = Sampled(config.frequent, config.sampled) if config.sampled else None
-        self.average = _copied(network)
+        self.average = _copied(network) if config.average else {}
         self.best = _copied(network)
         about = json.dumps([asdict(config), asdict(network.config), also], sort_keys=True).encode()
         self.signature = hashlib.sha256(about + train_N.cpu().numpy().tobytes()).hexdigest()[:16]
@@ -207,8 +207,7 @@ class _Run:
     def finish_epoch(self, loss: float, validation: float, speed: float) -> None:
         best = min((line["validation_perplexity"] for line in self.history), default=math.inf)
         if validation < best:
-            with self.averaged():
-                self.best = _copied(self.network)
+            self.best = {name: tensor.clone() for name, tensor in self.average.items()} or _copied(self.network)
             self.stale = 0
         else:
             self.stale += 1
@@ -233,16 +232,15 @@ class _Run:
         )
 
     def _take_average(self) -> None:
-        if not self.config.average:
-            return
-        share = max(1 / self.update, 1 / self.config.average)
-        for name, tensor in self.network.state_dict().items():
-            self.average[name].lerp_(tensor, share)
+        if self.average:
+            share = max(1 / self.update, 1 / self.config.average)
+            for name, tensor in self.network.state_dict().items():
+                self.average[name].lerp_(tensor, share)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The network with the average of its weights, where one is taken."""
-        if not self.config.average:
+        if not self.average:
             yield
             return
         last = _copied(self.network)

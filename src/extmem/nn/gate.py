@@ -85,13 +85,12 @@ def fit_gate(features_TF: Float[Tensor, "t f"], parts_TS: Float[Tensor, "t s"], 
     count, features = features_TF.shape
     if count < LEAST:
         return Gate.fixed(shares)
-    devices = [features_TF.device] if features_TF.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
+    with torch.random.fork_rng([]), torch.enable_grad():
         torch.manual_seed(seed)
-        gate = Gate(features, len(shares)).to(features_TF.device)
+        gate = Gate(features, len(shares))
         gate.mean.copy_(features_TF.mean(0))
         gate.deviation.copy_(features_TF.std(0).clamp_min(1e-3))
-        gate.b_2.data = features_TF.new_tensor(shares).log()
+        gate.b_2.data = torch.tensor(shares).log()
         optimizer = torch.optim.AdamW(gate.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, ROUNDS * math.ceil(count / BATCH))
         for _ in range(ROUNDS):
