@@ -93,13 +93,16 @@ def test_a_model_without_one_of_its_files_is_refused(copy, part, damage):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "cut" else 0])
-    refused(copy)
+    if part == "model.json":
+        assert ("holds no model" if damage == "removed" else "model.json cannot be read") in refused(copy)
+    else:
+        assert ("is incomplete" if damage == "removed" else "its weights are damaged") in refused(copy)
 
 
 def test_a_model_without_its_vocabulary_is_refused(copy):
     (words,) = copy.glob("vocabulary-*")
     shutil.rmtree(words)
-    refused(copy)
+    assert f"{words} is missing" in refused(copy)
 
 
 def test_a_model_with_one_bit_of_its_weights_changed_is_refused(copy):
