@@ -14,7 +14,7 @@ import torch
 import extmem.lm.memorize
 from extmem import LanguageModel, Memory
 from extmem.errors import InvalidInput, WrongModel
-from extmem.lm.fitting import mixed
+from extmem.lm.fitting import calibration, mixed
 from extmem.lm.generate import Generator, Sampling
 from extmem.lm.sources import read_text
 from extmem.text.normalise import normalise
@@ -98,12 +98,22 @@ def test_each_half_is_measured_with_what_the_other_half_taught(small, place):
 
         def nats(mixtures) -> float:
             pairs = zip(parts, mixtures, strict=True)
-            return -sum(float(mixed(part, "memory", mixture).log().sum()) for part, mixture in pairs)
+            return -sum(float(mixed(part, "memory", mixture)[0].log().sum()) for part, mixture in pairs)
 
         crossed, own = nats(found.mixtures), nats(reversed(found.mixtures))
         assert found.nats["memory"] == pytest.approx(crossed, rel=1e-9)
         assert own < crossed, "a mixture fitted on the very text would look better"
         assert sum(found.shares.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_calibration_is_nothing_for_a_true_gate_and_what_it_is_off_for_another():
+    generator = torch.Generator().manual_seed(0)
+    true = torch.rand(20_000, generator=generator)
+    first = torch.rand(20_000, generator=generator) < true  # the word comes from the first source so often
+    parts = torch.stack([first.float(), 1 - first.float()], dim=1)
+    assert max(calibration(torch.stack([true, 1 - true], dim=1), parts)) < 0.02
+    boasts = (true + 0.2).clamp(max=1)
+    assert calibration(torch.stack([boasts, 1 - boasts], dim=1), parts)[0] == pytest.approx(0.18, abs=0.02)
 
 
 def test_a_text_can_be_measured_with_what_another_one_taught(small, place):
@@ -121,7 +131,7 @@ def test_a_text_can_be_measured_with_what_another_one_taught(small, place):
             fitted,
         )
         for row in ("cache", "datastore", "memory"):
-            expected = -float(mixed(evidence, row, fitted).log().sum())
+            expected = -float(mixed(evidence, row, fitted)[0].log().sum())
             assert found.nats[row] == pytest.approx(expected, rel=1e-6)
 
 

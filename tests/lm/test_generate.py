@@ -37,7 +37,7 @@ def small(place: Path) -> LanguageModel:
 def plain(place: Path) -> LanguageModel:
     """Thirty words, and no cache: what it says next is what its network says."""
     model = LanguageModel.train(place / "text.txt", vocabulary=30, learning_rate=0.02, warmup=1, **SMALL)
-    alone = Mixture(gates={"cache": Gate.fixed([1.0] + [0.0] * 6)})
+    alone = Mixture(gates={"cache": Gate.fixed([1.0] + [0.0] * 5)})
     return LanguageModel(replace(model.checkpoint, mixture=alone))
 
 
@@ -193,7 +193,7 @@ def test_weights_are_what_the_datastore_gave_and_shares_are_parts_of_one(small, 
             assert 0 <= token.cache_share <= token.memory_share <= 1 + 1e-6
             given = token.memory_share - token.cache_share
             assert sum(weights) <= given + 1e-6
-            if len(weights) < 3:
+            if len(weights) < 3 and token.text in small.vocabulary:  # <unk> is cited where it is spelled so
                 assert sum(weights) == pytest.approx(given, abs=1e-6), "these are all the places"
             assert 0 < token.probability <= 1 + 1e-6
             assert number > 1 or token.cache_share < 0.6, "a cache of two words is hardly trusted"

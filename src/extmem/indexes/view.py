@@ -28,7 +28,7 @@ from extmem.reading import Reading, Span
 
 CHUNK = 4096  # queries that are scanned by one call
 MEASURED = 16  # queries that are measured again together: what they gather stays in the processor's cache
-SPARE = 288  # candidates beyond K, at least
+LEAST, SPARE = 320, 64  # candidates of a query, at least, and beyond K
 
 
 class View:
@@ -39,6 +39,7 @@ class View:
         self.ends = np.cumsum([len(segment) for segment in segments], dtype=np.int64)
         self.bytes = sum(segment.bytes for segment in segments)
         self.exact = quantizer is None or len(self) <= exact
+        self.keeps_keys = all(segment.keys is not None for segment in segments)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -95,7 +96,9 @@ class View:
 
     def keys(self, entries: Array) -> NDArray[np.float32]:
         """The keys of entries (E,), (E, D); in a compact datastore what their codes stand for."""
-        return self._gathered(entries, np.float32, (self.dim,), self._keys)
+        if self.keeps_keys:
+            return floats(self._gathered(entries, np.float16, (self.dim,), _halves))
+        return self._gathered(entries, np.float32, (self.dim,), self._decoded)
 
     def distances(self, query: NDArray[np.float32], entries: Array) -> NDArray[np.float32]:
         """Squared L2 distances of a query (D,) to entries (E,), (E,)."""
@@ -121,10 +124,11 @@ class View:
         entries = np.full((len(queries), k), -1, dtype=np.int64)
         distances = np.full((len(queries), k), np.inf, dtype=np.float32)
         found = min(k, len(self))
+        wanted = max(LEAST, found + max(SPARE, found // 2))
         for start in range(0, len(queries) if found else 0, CHUNK):
             rows = slice(start, start + CHUNK)
             chunk = np.ascontiguousarray(queries[rows], dtype=np.float32)
-            entries[rows, :found], distances[rows, :found] = self._found(chunk, found, found + max(SPARE, found))
+            entries[rows, :found], distances[rows, :found] = self._found(chunk, found, wanted)
         return entries, distances
 
     def recall(self, asked: int = 64, k: int = 32) -> float:
@@ -175,7 +179,7 @@ class View:
         cut = (entries[:, -1] >= 0) & (wanted < len(self))
         entries[cut[:, None] & (near >= near[:, -1:])] = -1
         short = np.flatnonzero(cut & ((entries >= 0).sum(axis=1) < k))
-        if not self.exact and all(segment.keys is not None for segment in self.segments):
+        if not self.exact and self.keeps_keys:
             near = self._measured(queries, entries)
         # Sorted by distance, then by entry: the bits of floats that are not negative are in the floats' order.
         near = np.where(entries < 0, np.inf, np.maximum(near, 0)).astype(np.float32)
@@ -206,10 +210,9 @@ class View:
                 list(pool.map(measure, starts))
         return near
 
-    def _keys(self, segment: Segment, rows: Array) -> NDArray[np.float32]:
+    def _decoded(self, segment: Segment, rows: Array) -> NDArray[np.float32]:
         if segment.keys is not None:
-            segment.see_keys(rows)
-            return floats(np.take(segment.keys, rows, axis=0))
+            return floats(_halves(segment, rows))
         if self.quantizer is None:
             raise InvalidInput("this datastore is compact: only its model can read its keys; open it with that.")
         return self.quantizer.decode(segment.codes_of(rows))
@@ -222,7 +225,16 @@ class View:
             return ask(self.segments[0], entries).astype(kind, copy=False)
         found = np.empty((*entries.shape, *width), kind)
         number = np.searchsorted(self.ends, entries, "right")
-        for which in np.unique(number):
-            here = number == which
-            found[here] = ask(self.segments[which], entries[here] - self.ends[which] + len(self.segments[which]))
+        for which, segment in enumerate(self.segments):
+            here = np.nonzero(number == which)
+            if len(here[0]):
+                found[here] = ask(segment, entries[here] - self.ends[which] + len(segment))
         return found
+
+
+def _halves(segment: Segment, rows: Array) -> NDArray[np.float16]:
+    """The 16-bit keys of rows (E,) of a segment that has them, (E, D)."""
+    assert segment.keys is not None
+    segment.see_keys(rows)
+    found: NDArray[np.float16] = np.take(segment.keys, rows, axis=0)
+    return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from extmem.errors import InvalidInput
-from extmem.lm.fitting import LEAST, fit_mixture, mixed, rows_of
+from extmem.lm.fitting import LEAST, calibration, fit_mixture, mixed, rows_of
 from extmem.lm.sources import Evidence, read_text
 from extmem.memory import Memory
 from extmem.nn.mixture import ROWS, Mixture
@@ -30,8 +30,8 @@ class Evaluation:
     """Perplexity of one text: `model` alone, with `cache`, with `datastore`, with both ("memory").
 
     A row is None where there is nothing to read. `seconds` is what each row took, the model's
-    included; `mixtures` are those fitted, one a half; `shares` is the mean λ of each source in "memory";
-    `searched` says for how many tokens the datastore was searched.
+    included; `mixtures` are those fitted, one a half; `shares` is the mean λ of each source in "memory", `calibration`
+    how far off it is (`fitting.calibration`); `searched` says for how many tokens the datastore was searched.
     """
 
     tokens: int
@@ -40,6 +40,7 @@ class Evaluation:
     seconds: dict[str, float | None]
     mixtures: list[Mixture]
     shares: dict[str, float]
+    calibration: dict[str, float]
     searched: int | None = None
 
     @property
@@ -70,6 +71,7 @@ class Evaluation:
             "reduction_percent": self.reduction_percent,
             "seconds": self.seconds,
             "shares": self.shares,
+            "calibration": self.calibration,
             "searched": self.searched,
         }
 
@@ -100,11 +102,19 @@ def evaluate(
     nats: dict[str, float | None] = {"model": -float(evidence.parts[:, 0].double().log().sum())}
     nats |= dict.fromkeys(ROWS)
     for row in rows_of(evidence):
-        p = [mixed(part, row, mixture) for part, mixture in zip(halves, mixtures, strict=True)]
+        p, shares = zip(*(mixed(part, row, one) for part, one in zip(halves, mixtures, strict=True)), strict=True)
         nats[row] = -float(torch.cat(p).log().sum())
     nats["memory"] = nats["cache"] if evidence.searched is None else nats["memory"]
+    given, names = torch.cat(shares), mixtures[0].names  # of the last row, where all that is there is mixed
     return Evaluation(
-        len(ids), sum(map(len, texts)), nats, _seconds(evidence), mixtures, _shares(halves, mixtures), evidence.searched
+        len(ids),
+        sum(map(len, texts)),
+        nats,
+        _seconds(evidence),
+        mixtures,
+        dict(zip(names, given.mean(0).tolist(), strict=True)),
+        dict(zip(names, calibration(given, evidence.parts), strict=True)),
+        evidence.searched,
     )
 
 
@@ -120,10 +130,3 @@ def _seconds(evidence: Evidence) -> dict[str, float | None]:
     if evidence.searched is not None:
         seconds |= {"datastore": alone + near, "memory": alone + cache + near}
     return seconds
-
-
-def _shares(halves: list[Evidence], mixtures: list[Mixture]) -> dict[str, float]:
-    """The mean λ of each source where all that are there are mixed."""
-    row = rows_of(halves[0])[-1]
-    parts = [mixture.shares(part.features, row) for part, mixture in zip(halves, mixtures, strict=True)]
-    return dict(zip(mixtures[0].names, torch.cat(parts).mean(0).tolist(), strict=True))

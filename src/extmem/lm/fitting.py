@@ -31,8 +31,22 @@ def rows_of(evidence: Evidence) -> list[str]:
     return list(ROWS) if evidence.searched is not None else ["cache"]
 
 
-def mixed(evidence: Evidence, row: str, mixture: Mixture) -> Tensor:
-    """p of every token by the sources of a row, (T,) float64."""
+def mixed(evidence: Evidence, row: str, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """p of every token by the sources of a row, (T,) float64; and λ of each source, (T, S)."""
     seen = evidence.only(*ROWS[row])
     shares = mixture.shares(seen.features, row)
-    return torch.einsum("ts,ts->t", shares.double(), seen.parts.double()).clamp_min(FLOOR)
+    return torch.einsum("ts,ts->t", shares.double(), seen.parts.double()).clamp_min(FLOOR), shares
+
+
+def calibration(shares_TS: Tensor, parts_TS: Tensor, bins: int = 10) -> list[float]:
+    """How well each λ says how much of the words that came is the source's: the tokens are cut into bins by λ, equally
+    many in each; of every bin, the mean λ is held against the mean of λ_s p_s / Σ λ p, and the distances are averaged
+    (expected calibration error, Guo et al. 2017, of the posterior instead of a class). 0 is perfect."""
+    given = shares_TS.double() * parts_TS.double()
+    owned = given / given.sum(1, keepdim=True).clamp_min(FLOOR)
+    found = []
+    for share, own in zip(shares_TS.double().T, owned.T, strict=True):
+        order = torch.argsort(share)
+        pairs = zip(share[order].tensor_split(bins), own[order].tensor_split(bins), strict=True)
+        found.append(sum(abs(float((one - other).sum())) for one, other in pairs) / max(1, len(share)))
+    return found

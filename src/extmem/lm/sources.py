@@ -61,19 +61,19 @@ class Evidence:
 Readings = tuple[Sequence[Read], Tensor]  # and what can be seen beside them
 
 
-def model_looks(p_TV: Tensor) -> tuple[Tensor, Tensor]:
+def model_looks(p_TV: Tensor, log_p_TV: Tensor) -> tuple[Tensor, Tensor]:
     """What can be seen of the model's distributions: their entropies, and the logarithms of the two highest
     probabilities, (T, 3); and the likeliest words, (T,)."""
     best = p_TV.topk(2, dim=1)
-    entropy = torch.special.entr(p_TV).sum(1, keepdim=True)
+    entropy = -(p_TV * log_p_TV).sum(1, keepdim=True)
     return torch.cat([entropy, best.values.clamp_min(1e-9).log()], dim=1), best.indices[:, 0]
 
 
-def features_of(p_TV: Tensor, caches: Readings, near: Readings | None, readings: int) -> Tensor:
-    """All that can be seen before each token, (T, F): of the model, of each cache and how far its nearest state is, of
-    each reading of the datastore and of its neighbours (zeros without one); on the CPU, where the gates are. Not the
-    state: it would be learned by heart, 70.9 instead of 70.4 on Penn Treebank."""
-    seen, top_T = model_looks(p_TV)
+def features_of(log_p_TV: Tensor, p_TV: Tensor, caches: Readings, near: Readings | None, readings: int) -> Tensor:
+    """All that can be seen before each token, (T, F): of the model's distributions, given as logarithms too; of each
+    cache and how far its nearest state is; of each reading of the datastore and of its neighbours (zeros without one).
+    On the CPU, where the gates are. Not the state: it would be learned by heart (docs/results.md)."""
+    seen, top_T = model_looks(p_TV, log_p_TV)
     columns = [seen, *(read.looks(p_TV, top_T) for read in caches[0]), caches[1]]
     if near is None:
         columns.append(seen.new_zeros(len(seen), readings * LOOKS + NEAR_LOOKS))
@@ -152,7 +152,8 @@ def _block(
 ) -> tuple[Tensor, Tensor]:
     """Parts and features of some tokens."""
     truth = ids[rows]
-    p_TV = model.network.log_probabilities(states[rows]).exp()
+    log_p_TV = model.network.log_probabilities(states[rows])
+    p_TV = log_p_TV.exp()
     alone = p_TV.gather(1, truth[:, None])[:, 0]
     clock.lap(0)
     caches = cache_reads(states[: rows.stop], ids[: rows.stop], rows.start, mixture.caches, model.spread)
@@ -165,7 +166,7 @@ def _block(
         read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, model.spread)
         parts += [one.of(truth, alone) for one in read[0]]
         clock.lap(2)
-    return torch.stack(parts, dim=1).cpu(), features_of(p_TV, caches, read, len(mixture.readings))
+    return torch.stack(parts, dim=1).cpu(), features_of(log_p_TV, p_TV, caches, read, len(mixture.readings))
 
 
 def _search(view: View, states: Tensor, truth: Tensor, k: int, follow: int) -> tuple[np.ndarray, np.ndarray, int]:

@@ -75,13 +75,11 @@ class Mixture:
     ("memory"). Its sources are the model, `caches`, `readings`. Where a gate is not fitted yet a datastore gets
     `unfitted`, a share for each of its readings, and the caches what is theirs of what that leaves."""
 
-    caches: tuple[Cache, ...] = (Cache(100, 4.0), Cache(500, 5.0), Cache(2000, 8.0), Cache(10_000, 32.0))
+    caches: tuple[Cache, ...] = (Cache(100, 4.0), Cache(500, 5.0), Cache(2000, 8.0))
     readings: tuple[Near, ...] = (Near(8.0, 1.5), Near(64.0, 0.0))
-    neighbours: int = 512
+    neighbours: int = 128
     unfitted: tuple[float, ...] = (0.15, 0.1)
-    gates: Mapping[str, Gate] = field(
-        default_factory=lambda: {"cache": Gate.fixed([0.85, 0.03, 0.04, 0.04, 0.04, 0.0, 0.0])}
-    )
+    gates: Mapping[str, Gate] = field(default_factory=lambda: {"cache": Gate.fixed([0.85, 0.04, 0.05, 0.06, 0.0, 0.0])})
 
     @property
     def names(self) -> list[str]:
