@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -161,6 +162,13 @@ def test_saving_on_a_disk_that_is_full_leaves_the_old_model(place, copy):
     said = subprocess.run([sys.executable, "-c", SAVE, copy, str(sizes[2])], capture_output=True, text=True)
     assert said.stdout.split() == ["saved", LanguageModel.load(copy).fingerprint], said.stderr
     assert len([path for path in copy.rglob("*") if path.is_file()]) == 3, "nothing of the old one stays"
+
+
+def test_weights_of_another_network_are_refused_in_a_line(model):
+    wide = replace(model.checkpoint, config=replace(model.checkpoint.config, slots=9))
+    with pytest.raises(ModelError, match=r"not of this version's network .*slot.*train the model again") as caught:
+        LanguageModel(wide)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"gates": "input", "layers": 2}, {"memory_layer": False, "embedding": 8}])

@@ -53,7 +53,13 @@ class LanguageModel:
         tensors = dict(checkpoint.tensors)
         self.quantizer = _quantizer(tensors)
         self.spread = float(tensors.pop("spread"))
-        self.network.load_state_dict(tensors)
+        try:
+            self.network.load_state_dict(tensors)
+        except RuntimeError as error:  # as of a version whose memory layer stood before the projection
+            fault = str(error).splitlines()[-1].strip()
+            raise ModelError(
+                f"these weights are not of this version's network ({fault}): train the model again."
+            ) from error
         self.network.to(self.device).eval()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The network: embedding -> GatedLSTM -> ExternalMemoryLayer -> softmax.
+"""The network: embedding -> GatedLSTM -> (projection to the embedding's width) -> ExternalMemoryLayer -> softmax.
 
 Knows: token numbers and tensors. Does not know: words, files, datastores.
 Shapes: B batch, T time, E embedding and output width, V vocabulary.
@@ -82,8 +82,9 @@ class Network(nn.Module):
         self.lstm = GatedLSTM(
             config.embedding, config.units, config.layers, config.gates, config.dropout, config.recurrent_dropout
         )
-        self.memory = ExternalMemoryLayer(config.units, config.slots, config.capacity) if config.memory_layer else None
         self.project = nn.Linear(config.units, config.embedding) if config.units != config.embedding else nn.Identity()
+        width = config.embedding
+        self.memory = ExternalMemoryLayer(width, config.slots, config.capacity) if config.memory_layer else None
 
     def forward(
         self, token_BT: Int[Tensor, "b t"], state: NetworkState | None = None
@@ -96,10 +97,10 @@ class Network(nn.Module):
             words = words * self._kept()[token_BT]
         hidden = variational_dropout(words, rate, self.training)
         hidden, lstm = self.lstm(hidden, state.lstm)
-        memory = state.memory
+        hidden, memory = self.project(hidden), state.memory
         if self.memory is not None:
             hidden, memory = self.memory(hidden, memory)
-        hidden = variational_dropout(self.project(hidden), rate, self.training)
+        hidden = variational_dropout(hidden, rate, self.training)
         return hidden, NetworkState(lstm, memory)
 
     def _kept(self) -> Float[Tensor, "v 1"]:
