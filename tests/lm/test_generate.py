@@ -163,7 +163,7 @@ def test_one_beam_is_greedy_and_more_beams_find_no_less_likely_a_text(plain, pro
     assert mean_log_probability(found.tokens) >= mean_log_probability(greedy.tokens) - 1e-6
 
 
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "seed": 5, "top_k": 20}])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "seed": 5, "top_k": 20, "min_tokens": 8}])
 def test_stream_gives_the_tokens_of_generate_one_by_one(small, memory, sampling):
     seen: list[GeneratedToken] = []
     whole = small.generate("The statement", memory, on_token=seen.append, **sampling)

@@ -29,6 +29,7 @@ from extmem.lm.sources import features_of, neighbours_of, words_before
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, Read, cache_reads, datastore_reads
 from extmem.reading import Citation
+from extmem.records.base import Record
 from extmem.text.normalise import normalise
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class Generator:
         self.mixture: Mixture = model.mixture_for(memory)
         self.datastore: Datastore | None = None if memory is None else model.datastore(memory)
         self.random = torch.Generator().manual_seed(sampling.seed)
+        self._records: tuple[View | None, dict[int, Record | None]] = (None, {})  # those that a view was cited from
 
     def start(self, prompt: str, allow_unknown: bool) -> _Hypothesis:
         """Reads the prompt. Raises InvalidInput for one without words, or with words that neither the
@@ -260,10 +262,11 @@ class Generator:
         sampling = self.sampling
         if sampling.temperature == 0:
             return int(p_V.argmax())
-        ordered, ids = torch.sort((p_V / p_V.max()).log() / sampling.temperature, descending=True)
+        scores = (p_V / p_V.max()).log() / sampling.temperature
+        if not sampling.top_k and sampling.top_p == 1:
+            return int(torch.multinomial(torch.softmax(scores, dim=0), 1, generator=self.random))
+        ordered, ids = scores.topk(min(sampling.top_k or len(scores), len(scores)))
         p = torch.softmax(ordered, dim=0)
-        if sampling.top_k:
-            p[sampling.top_k :] = 0.0
         p[(p.cumsum(0) - p) >= sampling.top_p] = 0.0
         return int(ids[torch.multinomial(p / p.sum(), 1, generator=self.random)])
 
@@ -285,14 +288,24 @@ class Generator:
 
     def _places(self, read: _Read, choice: int, p: float) -> Iterator[tuple[str, Citation]]:
         """Where the datastore found this token, the weightiest first, and how each place spells it."""
-        assert self.memory is not None and read.view is not None
+        assert read.view is not None
         which = torch.nonzero(read.tokens_K == choice)[:, 0]
         weights = read.weights_K[which] / p
         for row in torch.argsort(weights, descending=True, stable=True).tolist():
             record_id, (start, end) = read.view.cite(int(read.entries_K[which[row]]))
-            record = self.memory.records.by_id(record_id)
+            record = self._record(read.view, record_id)
             if record is not None and float(weights[row]) > 0:
                 yield str(record.value)[start:end], Citation(record.key, start, end, float(weights[row]))
+
+    def _record(self, view: View, number: int) -> Record | None:
+        """A record that entries of a view came from, read once: a view with an entry less is another view."""
+        assert self.memory is not None
+        if self._records[0] is not view:
+            self._records = (view, {})
+        known = self._records[1]
+        if number not in known:
+            known[number] = self.memory.records.by_id(number)
+        return known[number]
 
     def _grown(self, old: _Hypothesis, read: _Read, choice: int, token: GeneratedToken) -> _Hypothesis:
         score = old.score + float(read.p_V[choice].clamp_min(1e-30).log())

@@ -110,7 +110,7 @@ class Network(nn.Module):
 
     def log_probabilities(self, hidden_NE: Float[Tensor, "n e"]) -> Float[Tensor, "n v"]:
         """log p(w | state) of every word."""
-        return torch.log_softmax(hidden_NE @ self.embedding.weight.T + self.bias, dim=1)
+        return torch.log_softmax(nn.functional.linear(hidden_NE, self.embedding.weight, self.bias), dim=1)
 
     @torch.no_grad()
     def read(

@@ -136,7 +136,12 @@ class _InputGateLayer(nn.LSTM):
 
     def forward(self, x_BTD: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
         if not (self.training and self.recurrent_dropout):
-            return super().forward(x_BTD, state)
+            if x_BTD.shape[1] > 1:
+                return super().forward(x_BTD, state)
+            h, c = torch.lstm_cell(
+                x_BTD[:, 0], (state[0][0], state[1][0]), *self.parameters()
+            )  # one step: 3 times faster
+            return h[:, None], (h[None], c[None])
         weight_x, weight_h, *biases = self.parameters()
         weights = [weight_x, nn.functional.dropout(weight_h, self.recurrent_dropout), *biases]
         out, h, c = torch.lstm(x_BTD, state, weights, True, 1, 0.0, True, False, True)
