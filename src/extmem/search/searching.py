@@ -114,8 +114,10 @@ class Search:
         common = {term for term, (at, _) in zip(matches.terms, matches.held, strict=True) if len(at) >= few}
         pieces = re.findall(r"[\w'\u2019-]+|[^\w\s]", question.bare)
         kept = " ".join(piece for piece in pieces if common.issuperset(content(terms(piece))))
+        texts = list(dict.fromkeys([question.bare, kept or question.bare]))
         try:
-            return self.vectors.encoder.encode_queries([question.bare, kept or question.bare])
+            found: Array = self.vectors.encoder.encode_queries(texts)[[0, -1]]
+            return found
         except ModelError as error:
             warnings.warn(f"searching by words alone: {error}", stacklevel=6)
             return None
