@@ -2,8 +2,8 @@
 
     python benchmarks/penn_treebank.py ../shared/data/ptb                      trains for an hour on two cores
     python benchmarks/penn_treebank.py ../shared/data/ptb --test test.txt      and measures that text too
-    python benchmarks/penn_treebank.py ../shared/data/ptb --model MODEL        takes a model that is trained
-    python benchmarks/penn_treebank.py ../shared/data/ptb --layer MODEL        and measures one with ExternalMemoryLayer
+    python benchmarks/penn_treebank.py ../shared/data/ptb --model FOLDER       takes FOLDER/model, or trains it there
+    python benchmarks/penn_treebank.py ../shared/data/ptb --layer FOLDER       and one with ExternalMemoryLayer
 
 The model of the recipe `ptb-small` is trained on train.txt and memorizes it; the epoch is chosen on valid.txt. The
 ladder on valid.txt is cross-fitted: gates that are fitted on one half of it are measured on the other. Those that the
@@ -85,8 +85,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="train.txt and valid.txt")
     parser.add_argument("--test", type=Path, help="a text that was kept apart")
-    parser.add_argument("--model", type=Path, help="a model's folder; trained there if there is none")
-    parser.add_argument("--layer", type=Path, help="a folder for a model with ExternalMemoryLayer")
+    parser.add_argument("--model", type=Path, help="FOLDER/model, or with several seeds FOLDER/seed-N/model")
+    parser.add_argument("--layer", type=Path, help="the same, for models with ExternalMemoryLayer")
     parser.add_argument("--svg", type=Path, help="where the ladder is drawn")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--json", action="store_true")
@@ -94,9 +94,13 @@ def main() -> None:
     runs = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as work:
-            place = Path(work) / "model" if options.model is None else options.model
-            model, minutes = trained(options.folder, place, seed)
-            layer = None if options.layer is None else trained(options.folder, options.layer, seed, **WITH_LAYER)[0]
+            several = f"seed-{seed}" if len(options.seeds) > 1 else ""
+            model, minutes = trained(options.folder, (options.model or Path(work)) / several / "model", seed)
+            layer = None
+            if options.layer is not None:
+                layer = trained(options.folder, options.layer / several / "model", seed, **WITH_LAYER)[0]
+                if not layer.network.config.memory_layer:
+                    raise SystemExit(f"the model in {options.layer} has no ExternalMemoryLayer: name another folder.")
             runs.append({"seed": seed} | measure(model, layer, options.folder, options.test, minutes))
     if options.svg:
         options.svg.write_text(drawn(runs[0]["valid"]), encoding="utf-8")

@@ -7,8 +7,9 @@ Vocabulary 10,000, embedding 128, 128 units, sequences of 100, batches of 20, tw
 constant 3e-3 without dropout, state carried from segment to segment. Every contender is a process
 of its own and stays; in each round each trains on the next tokens in turn while the others wait, so
 that what else the machine does falls on all alike. After the last round all have read the same
-tokens, and each says its perplexity on the held-out text. Only extmem's own row has the external
-memory layer: the others are what people write today, without one. The table goes to stdout, or with
+tokens, and each says its perplexity on the held-out text. Only extmem's first row has the external
+memory layer; its third sums the softmax over 1,000 words and a sample of 500; torch's and Keras's are
+what people write today. The table goes to stdout, or with
 --json one object. Keras runs under the interpreter named by --keras (an environment with
 tensorflow-cpu and numpy); without one its row is left out.
 """
@@ -36,25 +37,26 @@ Train = Callable[[np.ndarray, np.ndarray], None]  # (B, T) inputs and targets: o
 Measure = Callable[[np.ndarray], float]  # (N,) tokens: perplexity in one stream
 
 
-def extmem(memory_layer: bool = True) -> tuple[Train, Measure]:
-    """This project's network, loss and optimizer, as `extmem train` joins them."""
+def extmem(memory_layer: bool = True, sampled: int = 0) -> tuple[Train, Measure]:
+    """This project's network, loss and optimizer, as `extmem train` joins them; `sampled` as its option."""
     import torch
 
     from extmem.lm.network import ModelConfig, Network, NetworkState
     from extmem.lm.train import perplexity
-    from extmem.nn.cross_entropy import chunked_cross_entropy
+    from extmem.nn.cross_entropy import Sampled, chunked_cross_entropy
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     network = Network(ModelConfig(memory_layer=memory_layer, dropout=0.0)).train()
     adam = torch.optim.AdamW(network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    state = NetworkState()
+    state, some = NetworkState(), Sampled(1000, sampled) if sampled else None
 
     def train(inputs: np.ndarray, targets: np.ndarray) -> None:
         nonlocal state
         hidden, state = network(torch.from_numpy(inputs), state.detach())
         target = torch.from_numpy(targets).flatten()
-        loss = chunked_cross_entropy(hidden.flatten(0, 1), network.embedding.weight, network.bias, target)
+        embedding, bias = network.embedding.weight, network.bias
+        loss = chunked_cross_entropy(hidden.flatten(0, 1), embedding, bias, target, sampled=some)
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -129,6 +131,7 @@ def keras() -> tuple[Train, Measure]:
 CONTENDERS: dict[str, Callable[[], tuple[Train, Measure]]] = {
     "extmem": extmem,
     "extmem, no memory layer": lambda: extmem(memory_layer=False),
+    "extmem, sampled softmax": lambda: extmem(memory_layer=False, sampled=500),
     "torch.nn.LSTM": torch_lstm,
     "Keras on TensorFlow": keras,
 }

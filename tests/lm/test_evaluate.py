@@ -192,6 +192,26 @@ def test_words_that_agree_before_an_entry_are_counted_within_its_record(small):
         assert view.agreeing(np.array([[-1]]), np.array([tokens[:4]])).item() == 0
 
 
+def test_a_memory_of_two_words_is_read(small, place):
+    with Memory() as memory:
+        small.memorize(memory, {"said": "Yes"})
+        assert len(small.datastore(memory)) < 4
+        assert small.evaluate(place / "short.txt", memory).perplexity["memory"] is not None
+        assert small.generate("The", memory, max_tokens=3, min_tokens=3).tokens
+
+
+def test_a_fit_is_not_kept_where_a_record_it_saw_was_forgotten_meanwhile(small, place):
+    with Memory() as memory:
+        small.memorize(memory, MANUAL)
+        datastore = small.datastore(memory)
+        view, mixture = datastore.view(), small.mixture.to_json()
+        memory.forget("del")
+        datastore.keep_fit(mixture, view)
+        assert datastore.fit() is None
+        datastore.keep_fit(mixture, datastore.view())
+        assert datastore.fit() == mixture
+
+
 def test_a_datastore_of_another_model_is_refused_by_every_verb(small, place):
     other = LanguageModel.train(place / "text.txt", seed=9, **SMALL)
     with Memory() as memory:

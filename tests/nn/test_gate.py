@@ -46,9 +46,24 @@ def test_fitting_is_repeatable_and_leaves_the_random_numbers_of_others_alone():
     assert fit_gate(features, parts) == one != fit_gate(features, parts, seed=1)
 
 
+def test_a_feature_that_never_changed_counts_for_nothing_when_it_does():
+    features, parts = right_by_turns(LEAST)
+    gate = fit_gate(torch.cat([features, torch.zeros(LEAST, 2)], dim=1), parts)
+    changed = torch.cat([features, torch.randn(LEAST, 2)], dim=1)
+    torch.testing.assert_close(gate(changed), gate(torch.cat([features, torch.zeros(LEAST, 2)], dim=1)))
+
+
+def test_what_is_not_there_has_no_share():
+    names = len(Mixture().names)
+    fitted = Mixture(gates={"cache": Gate.fixed([1 / names] * names), "datastore": Gate.fixed([1 / names] * names)})
+    cache, near = (fitted.shares(torch.zeros(1, 0), row)[0] for row in ("cache", "datastore"))
+    assert cache[-2:].tolist() == [0, 0] and near[1:-2].tolist() == [0, 0, 0]
+    assert cache[0].item() == pytest.approx(3 / names) and near[0].item() == pytest.approx(4 / names)
+
+
 def test_a_mixture_survives_json():
     features, parts = right_by_turns(LEAST)
-    mixture = Mixture(gates={"cache": Gate.fixed([0.5, 0.5]), "memory": fit_gate(features, parts)})
+    mixture = Mixture(gates={"cache": Gate.fixed([0.5] + [0.1] * 5), "memory": fit_gate(features, parts)})
     again = Mixture.from_json(json.loads(json.dumps(mixture.to_json())))
     assert again == mixture
     torch.testing.assert_close(again.gates["memory"](features), mixture.gates["memory"](features))

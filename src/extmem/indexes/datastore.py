@@ -143,11 +143,14 @@ class Datastore(Index):
         """`View.nearest` of what is there now; satisfies `extmem.reading.Nearest`."""
         return self.view().nearest(queries, k)
 
-    def keep_fit(self, mixture: dict[str, Any]) -> None:
-        """Keeps how this datastore is best read, until a record is dropped that had a part in it."""
-        last = max((int(segment.run_ids.max(initial=0)) for segment in self.view().segments), default=0)
+    def keep_fit(self, mixture: dict[str, Any], view: View) -> None:
+        """Keeps how this datastore is best read, as found with a view of it, until a record is dropped that had a part
+        in it; not at all where one of them is gone already."""
+        seen = view.sources
         with self.records.transaction():
-            self.records.ledger_put("fit", self.fingerprint, {"through": last, "mixture": mixture})
+            if np.isin(seen, self.view().sources).all():
+                last = int(seen.max(initial=0))
+                self.records.ledger_put("fit", self.fingerprint, {"through": last, "mixture": mixture})
 
     def fit(self) -> dict[str, Any] | None:
         """What `keep_fit` kept, if it is still there."""

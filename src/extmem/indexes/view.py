@@ -58,6 +58,11 @@ class View:
         start, length = (int(column[row]) for column in segment.spans)
         return int(segment.run_ids[np.searchsorted(segment.run_ends, row, "right")]), Span(start, start + length)
 
+    @property
+    def sources(self) -> Array:
+        """The ids of all records that entries came from."""
+        return np.unique(np.concatenate([np.empty(0, np.int64), *(segment.run_ids for segment in self.segments)]))
+
     def records(self, entries: Array) -> Array:
         """The ids of the records that entries came from, as they are shaped; int64."""
         return self._gathered(
@@ -81,7 +86,7 @@ class View:
         agree, count = entries >= 0, np.zeros(entries.shape, np.int8)
         for back in range(before.shape[1]):
             at = entries - 1 - back
-            agree &= (place[entries] > back) & (tokens[at] == before[:, back, None])
+            agree &= (place[entries] > back) & (tokens[at.clip(0)] == before[:, back, None])
             count += agree
         return count
 

@@ -86,7 +86,8 @@ def evaluate(
     """Measures texts, read one after the other and cross-fitted, or fitted on other texts where those are given; texts
     under 400 tokens together are measured with the mixture the model or the memory came with. With `follow`, the
     datastore is searched only where fewer entries than that can be followed (`lm/following.py`). Raises InvalidInput
-    for texts without words, WrongModel where the memory was written by another model."""
+    for texts without words and for less than 400 tokens to fit on, WrongModel where the memory was written by another
+    model."""
     ids = model.encode(*texts)
     if len(ids) < 2:
         raise InvalidInput("there are no words to measure: give a text with some.")
@@ -96,7 +97,10 @@ def evaluate(
     half = len(ids) // 2
     halves = [evidence.part(slice(0, half)), evidence.part(slice(half, len(ids)))]
     if fit_on:
-        mixtures = [fit_mixture(read_text(model, model.encode(*fit_on), view, start, follow), start)] * 2
+        taught = model.encode(*fit_on)
+        if len(taught) < LEAST:
+            raise InvalidInput(f"the text to fit on has {len(taught)} tokens: give at least {LEAST}.")
+        mixtures = [fit_mixture(read_text(model, taught, view, start, follow), start)] * 2
     else:
         mixtures = [fit_mixture(other, start) if len(ids) >= LEAST else start for other in reversed(halves)]
     nats: dict[str, float | None] = {"model": -float(evidence.parts[:, 0].double().log().sum())}

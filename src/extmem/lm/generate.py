@@ -162,7 +162,7 @@ class Generator:
     def _refuse_unknown(self, words: Sequence[str]) -> None:
         unknown = [word for word in dict.fromkeys(words) if word not in self.model.vocabulary]
         if self.memory is not None:
-            unknown = [word for word in unknown if not self.memory.search(word, 1)]
+            unknown = [word for word in unknown if not self.memory.search(word, 1, by="words")]
         if unknown:
             raise InvalidInput(
                 f"neither model nor memory knows {', '.join(map(repr, unknown[:5]))}: choose other words, "

@@ -191,9 +191,9 @@ class LanguageModel:
             raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
         if not len(self.datastore(memory)):
             raise InvalidInput("nothing is memorized yet: memorize first, then fit.")
-        evidence = read_text(self, ids, self.datastore(memory).view(), self.mixture)
-        mixture = fit_mixture(evidence, self.mixture)
-        self.datastore(memory).keep_fit(mixture.to_json())
+        view = self.datastore(memory).view()
+        mixture = fit_mixture(read_text(self, ids, view, self.mixture), self.mixture)
+        self.datastore(memory).keep_fit(mixture.to_json(), view)
         return mixture
 
     def mixture_for(self, memory: Memory | None) -> Mixture:

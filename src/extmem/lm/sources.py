@@ -166,7 +166,9 @@ def _block(
         read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, model.spread)
         parts += [one.of(truth, alone) for one in read[0]]
         clock.lap(2)
-    return torch.stack(parts, dim=1).cpu(), features_of(log_p_TV, p_TV, caches, read, len(mixture.readings))
+    features = features_of(log_p_TV, p_TV, caches, read, len(mixture.readings))
+    clock.lap(1 if read is None else 2)  # nearly all of them are looks at what the memories read
+    return torch.stack(parts, dim=1).cpu(), features
 
 
 def _search(view: View, states: Tensor, truth: Tensor, k: int, follow: int) -> tuple[np.ndarray, np.ndarray, int]:

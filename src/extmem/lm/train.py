@@ -271,7 +271,8 @@ class _Run:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
         self.network.load_state_dict(part("network."))
-        self.best, self.average = part("best."), part("average.")
+        self.best = part("best.")
+        self.average = {name: tensor.to(self.inputs.device) for name, tensor in part("average.").items()}
         optimizer = self.optimizer.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in part("adam.").items():

@@ -6,7 +6,7 @@ A softmax over V = 10,000 words takes nine tenths of the training time of a smal
 the states are taken a chunk at a time: logits, probabilities and gradients of one chunk stay in cache (the idea of
 Liger Kernel's fused linear cross-entropy; Hsu et al. 2024). With `Sampled`, the sum over the words is taken over the
 frequent ones and a few of the others, which stand for all of them (importance sampling; Bengio & Senécal 2003):
-the gradient is the same on average, for a fraction of the products.
+the gradient is nearly the same on average, for a fraction of the products.
 Shapes: N tokens, D width, V vocabulary, M words that are summed over.
 """
 

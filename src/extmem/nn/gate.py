@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 HIDDEN = 32
 LEAST = 2_000  # tokens that shares are predicted from; on fewer they are the same for all
+LEAST_DEVIATION = 1e-3  # of a feature that is seen at all
 FAR = 5.0  # deviations from the mean that a feature is cut at
 BATCH = 512
 ROUNDS = 30  # times the text is read
@@ -86,10 +87,11 @@ def fit_gate(features_TF: Float[Tensor, "t f"], parts_TS: Float[Tensor, "t s"], 
     if count < LEAST:
         return Gate.fixed(shares)
     with torch.random.fork_rng([]), torch.enable_grad():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         gate = Gate(features, len(shares))
         gate.mean.copy_(features_TF.mean(0))
-        gate.deviation.copy_(features_TF.std(0).clamp_min(1e-3))
+        gate.deviation.copy_(features_TF.std(0).clamp_min(LEAST_DEVIATION))
+        gate.W_1.data[:, features_TF.std(0) < LEAST_DEVIATION] = 0  # nothing can be learned of what never changes
         gate.b_2.data = torch.tensor(shares).log()
         optimizer = torch.optim.AdamW(gate.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, ROUNDS * math.ceil(count / BATCH))

@@ -89,18 +89,19 @@ class Mixture:
 
     def shares(self, features_TF: Float[Tensor, "t f"], row: str) -> Float[Tensor, "t s"]:
         """λ of each source in a row; they sum to 1."""
-        if row in self.gates:
-            found: Tensor = self.gates[row](features_TF)
-            return found
-        cached, first = ROWS[row][0], 1 + len(self.caches)
-        if cached:
-            shares = self.gates["cache"](features_TF)[:, :first]
-            shares[:, 0] = 1 - shares[:, 1:].sum(1)
-        else:
-            shares = features_TF.new_zeros(len(features_TF), first)
-            shares[:, 0] = 1
-        given = shares.new_tensor(self.unfitted)
-        return torch.cat([(1 - given.sum()) * shares, given.expand(len(shares), -1)], dim=1)
+        (cached, stored), first = ROWS[row], 1 + len(self.caches)
+        gate = self.gates.get(row) or (self.gates["cache"] if cached else None)
+        shares = features_TF.new_zeros(len(features_TF), len(self.names)) if gate is None else gate(features_TF).clone()
+        # What is not there says what the model says: its share is the model's.
+        if not cached:
+            shares[:, 1:first] = 0
+        if not stored or row not in self.gates:
+            shares[:, first:] = 0
+        shares[:, 0] = 1 - shares[:, 1:].sum(1)
+        if stored and row not in self.gates:
+            given = shares.new_tensor(self.unfitted)
+            shares = torch.cat([(1 - given.sum()) * shares[:, :first], given.expand(len(shares), -1)], dim=1)
+        return shares
 
     def to_json(self) -> dict[str, Any]:
         """For model.json and the memory's ledger."""
