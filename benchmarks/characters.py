@@ -152,7 +152,7 @@ def main() -> None:
         "seconds": seconds,
         "transformer": peer,
         "parameters": model.summary()["parameters"],
-        "characters_per_second": model.checkpoint.history[-1]["tokens_per_second"],
+        "characters_per_second": len(train) * len(model.checkpoint.history) / seconds,
         "bits": found.bits_per_character,
         "reading_per_second": found.tokens / (found.seconds["memory"] or 1),
     }
