@@ -74,20 +74,17 @@ class Transformer(nn.Module):
     def nats(self, token_N: Tensor) -> float:
         """-Σ log p of all but the first: windows overlap by half, and each but the first counts its second half."""
         self.eval()
-        step, total = CONTEXT // 2, 0.0
-        starts = list(range(0, len(token_N) - 1, step))
-        for some in [starts[at : at + 64] for at in range(0, len(starts), 64)]:
-            for start in [s for s in some if s + CONTEXT + 1 > len(token_N) or s == 0]:  # the ends, one by one
-                window = token_N[start : start + CONTEXT + 1]
-                loss = nn.functional.cross_entropy(self(window[None, :-1])[0], window[1:], reduction="none")
-                total += float(loss[0 if start == 0 else step :].sum())
-            whole = [s for s in some if s and s + CONTEXT + 1 <= len(token_N)]
-            if whole:
-                window = torch.stack([token_N[s : s + CONTEXT + 1] for s in whole])
-                loss = nn.functional.cross_entropy(self(window[:, :-1]).mT, window[:, 1:], reduction="none")
-                total += float(loss[:, step:].sum())
+        step, last = CONTEXT // 2, token_N[-CONTEXT - 1 :]
+        windows = token_N.unfold(0, CONTEXT + 1, step)
+        losses = torch.cat([self._losses(some) for some in [*windows.split(64), last[None]]])
+        left = len(token_N) - 1 - CONTEXT - step * (len(windows) - 1)  # behind the last whole window
+        total = losses[0, :step].sum() + losses[:-1, step:].sum() + losses[-1, CONTEXT - left :].sum()
         self.train()
-        return total
+        return float(total)
+
+    def _losses(self, window_BT: Tensor) -> Tensor:
+        """-log p of each character of windows but their first, (B, T - 1)."""
+        return nn.functional.cross_entropy(self(window_BT[:, :-1]).mT, window_BT[:, 1:], reduction="none")
 
 
 def transformer(train_N: Tensor, held_N: Tensor, vocabulary: int, seconds: float) -> dict[str, Any]:
@@ -117,7 +114,7 @@ def transformer(train_N: Tensor, held_N: Tensor, vocabulary: int, seconds: float
         if spent >= min(next_look, seconds):
             best = min(best, network.nats(held_N), averaged.module.nats(held_N))
             next_look += seconds / 10
-            print(f"transformer, {spent:.0f} s: {best / len(held_N) / math.log(2):.3f} bits", file=sys.stderr)
+            print(f"transformer, {spent:.0f} s: {best / (len(held_N) - 1) / math.log(2):.3f} bits", file=sys.stderr)
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "seconds": spent,

@@ -34,6 +34,7 @@ from extmem.cli.model import TrainingBar
 from extmem.lm.evaluate import Evaluation, evaluate
 from extmem.lm.network import Network, NetworkState
 from extmem.nn.cross_entropy import chunked_cross_entropy
+from extmem.nn.mixture import spread_of
 
 RATES, BATCH, STEPS = (1e-3, 3e-3, 1e-2), 16, 70
 RUN = 8  # words
@@ -102,7 +103,7 @@ def tuned(model: LanguageModel, ids: Tensor, seconds: float, rate: float) -> tup
         if at >= length:
             at, state = 0, NetworkState()
     states, _ = network.read(ids[: len(ids) // 4])
-    after.spread = float((states - states.mean(0)).square().sum(1).mean())  # what its caches' scales are measured by
+    after.spread = spread_of(states)
     return after, read
 
 

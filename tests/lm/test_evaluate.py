@@ -146,6 +146,8 @@ def test_a_short_text_is_measured_with_the_mixture_of_the_memory_or_the_model(sm
         assert found.tokens < 400
         with pytest.raises(InvalidInput, match="at least 400"):
             small.fit(memory, place / "short.txt")
+        with pytest.raises(InvalidInput, match="at least 400"):
+            small.evaluate(place / "long.txt", memory, fit_on=place / "short.txt")
 
 
 def test_the_mixture_at_generation_is_a_distribution_over_all_words(small, place):

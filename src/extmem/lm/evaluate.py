@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from extmem.errors import InvalidInput
-from extmem.lm.fitting import LEAST, calibration, fit_mixture, mixed, rows_of
+from extmem.lm.fitting import LEAST, calibration, check_enough, fit_mixture, mixed, rows_of
 from extmem.lm.sources import Evidence, read_text
 from extmem.memory import Memory
 from extmem.nn.mixture import ROWS, Mixture
@@ -98,8 +98,7 @@ def evaluate(
     halves = [evidence.part(slice(0, half)), evidence.part(slice(half, len(ids)))]
     if fit_on:
         taught = model.encode(*fit_on)
-        if len(taught) < LEAST:
-            raise InvalidInput(f"the text to fit on has {len(taught)} tokens: give at least {LEAST}.")
+        check_enough(taught, "the text to fit on")
         mixtures = [fit_mixture(read_text(model, taught, view, start, follow), start)] * 2
     else:
         mixtures = [fit_mixture(other, start) if len(ids) >= LEAST else start for other in reversed(halves)]

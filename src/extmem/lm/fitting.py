@@ -10,11 +10,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from extmem.errors import InvalidInput
 from extmem.lm.sources import Evidence
 from extmem.nn.gate import FLOOR, fit_gate
 from extmem.nn.mixture import ROWS, Mixture
 
 LEAST = 400  # tokens that a text must have for a mixture to be fitted on it
+
+
+def check_enough(ids: Tensor, held: object) -> None:
+    """Raises InvalidInput for a held text of too few tokens to fit on."""
+    if len(ids) < LEAST:
+        raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
 
 
 def fit_mixture(evidence: Evidence, start: Mixture) -> Mixture:

@@ -22,7 +22,7 @@ from extmem.indexes.datastore import Datastore
 from extmem.indexes.quantizer import SAMPLE, Quantizer
 from extmem.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from extmem.lm.evaluate import Evaluation, evaluate
-from extmem.lm.fitting import LEAST, fit_mixture
+from extmem.lm.fitting import LEAST, check_enough, fit_mixture
 from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
 from extmem.lm.memorize import Memorized, memorize
 from extmem.lm.network import ModelConfig, Network
@@ -31,7 +31,7 @@ from extmem.lm.sources import read_text
 from extmem.lm.train import Progress, TrainConfig, train
 from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture
+from extmem.nn.mixture import Mixture, spread_of
 from extmem.text.documents import Document, read_documents, split_corpus
 from extmem.text.normalise import normalise
 from extmem.text.tokenizer import EOS, BpeTokenizer, Tokenizer, choose, from_json
@@ -187,8 +187,7 @@ class LanguageModel:
         """Fits the gates on a held text that is not in the memory; the memory keeps them until a record is forgotten
         that was there when they were fitted."""
         ids = self.encode(*_texts(held))
-        if len(ids) < LEAST:
-            raise InvalidInput(f"{held} has {len(ids)} tokens: give at least {LEAST} to fit on.", held)
+        check_enough(ids, held)
         if not len(self.datastore(memory)):
             raise InvalidInput("nothing is memorized yet: memorize first, then fit.")
         view = self.datastore(memory).view()
@@ -284,11 +283,10 @@ def _places(network: Network, token_N: Tensor) -> dict[str, Tensor]:
     β is measured by; the rest is the quantiser of its datastores, which thus belongs to the model and not to
     what is memorized."""
     states, _ = network.read(token_N[:SAMPLE])
-    spread = (states - states.mean(0)).square().sum(1).mean().clamp_min(1e-12)
     quantizer = Quantizer.train(states.numpy())
     parts = {"axes": quantizer.axes, "cells": quantizer.cells, "codebook": quantizer.codebook}
     tensors = {name: torch.from_numpy(part) for name, part in parts.items()}
-    return tensors | {"probes": torch.tensor(quantizer.probes), "spread": spread}
+    return tensors | {"probes": torch.tensor(quantizer.probes), "spread": torch.tensor(spread_of(states))}
 
 
 def _quantizer(tensors: dict[str, Tensor]) -> Quantizer:

@@ -138,9 +138,8 @@ class _InputGateLayer(nn.LSTM):
         if not (self.training and self.recurrent_dropout):
             if x_BTD.shape[1] > 1:
                 return super().forward(x_BTD, state)
-            h, c = torch.lstm_cell(
-                x_BTD[:, 0], (state[0][0], state[1][0]), *self.parameters()
-            )  # one step: 3 times faster
+            # One step is three times faster by itself.
+            h, c = torch.lstm_cell(x_BTD[:, 0], (state[0][0], state[1][0]), *self.parameters())
             return h[:, None], (h[None], c[None])
         weight_x, weight_h, *biases = self.parameters()
         weights = [weight_x, nn.functional.dropout(weight_h, self.recurrent_dropout), *biases]

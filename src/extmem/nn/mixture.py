@@ -100,7 +100,8 @@ class Mixture:
         shares[:, 0] = 1 - shares[:, 1:].sum(1)
         if stored and row not in self.gates:
             given = shares.new_tensor(self.unfitted)
-            shares = torch.cat([(1 - given.sum()) * shares[:, :first], given.expand(len(shares), -1)], dim=1)
+            shares *= 1 - given.sum()
+            shares[:, first:] = given
         return shares
 
     def to_json(self) -> dict[str, Any]:
@@ -125,6 +126,11 @@ class Mixture:
             tuple(about["unfitted"]),
             {row: Gate.from_json(gate) for row, gate in about["gates"].items()},
         )
+
+
+def spread_of(states_ND: Float[Tensor, "n d"]) -> float:
+    """The mean squared distance of states from their mean, which scales are measured by."""
+    return float((states_ND - states_ND.mean(0)).square().sum(1).mean().clamp_min(1e-12))
 
 
 def cache_reads(
