@@ -7,7 +7,9 @@
     ├── WrongKey            an encrypted memory opened without its key, or with another one
     ├── MemoryFormatError   a memory folder that is damaged or of another version
     ├── ModelError          a model folder that is missing, half-written or of another version
-    │   └── WrongModel      a datastore written by another model
+    │   ├── WrongModel      a datastore written by another model
+    │   ├── ServerRefused   a model's server that answered, and refused
+    │   └── PromptTooLong   a prompt that a model has no room for
     ├── TrainingDiverged    NaN or Inf in training
     └── StorageError        the disk is full, read-only or not to be opened
 
@@ -59,6 +61,18 @@ class ModelError(ExtmemError, RuntimeError):
 
 class WrongModel(ModelError):
     """A datastore written by another model than the one that wants to read it."""
+
+
+class ServerRefused(ModelError):
+    """A model's server answered, and refused: `status` is its HTTP status, `said` what it said, in one line."""
+
+    def __init__(self, message: str, server: str, status: int, said: str) -> None:
+        super().__init__(message, server)
+        self.status, self.said = status, said
+
+
+class PromptTooLong(ModelError):
+    """A prompt that a model has no room for."""
 
 
 class TrainingDiverged(ExtmemError, ArithmeticError):

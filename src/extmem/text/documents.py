@@ -106,12 +106,17 @@ def _cut(text: str) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files within a folder that can be read, sorted by path; no link that leads out of it."""
+    return files_within(folder, SUFFIXES)
+
+
+def files_within(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files within a folder whose names end so, or so and .gz, sorted by path; no hidden ones, and no link that
+    leads out of it."""
     files, top = [], folder.resolve()
     for file in folder.rglob("*"):
         parts = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in parts.parts)
-        known = file.name.removesuffix(".gz").endswith(SUFFIXES)
+        known = file.name.removesuffix(".gz").lower().endswith(suffixes)
         if not hidden and known and file.is_file() and file.resolve().is_relative_to(top):
             files.append((parts.as_posix(), file))
     return [file for _, file in sorted(files)]
@@ -121,7 +126,7 @@ def _documents(path: Path, files: list[tuple[Path, str]]) -> Iterator[Document]:
     """The documents of files and their keys; at least one, or CorpusError for the path."""
     found = False
     for file, key in files:
-        text = _text(file)
+        text = file_text(file)
         lines = file.name.removesuffix(".gz").endswith(".jsonl")
         for document in _json_lines(file, key, text) if lines else [Document(key, text)]:
             if document.text.strip():
@@ -133,16 +138,20 @@ def _documents(path: Path, files: list[tuple[Path, str]]) -> Iterator[Document]:
         raise CorpusError(f"{path} {what}: give a file or folder with text.", path)
 
 
-def _text(file: Path) -> str:
-    """A file's text, without byte order mark, its lines ended by newlines alone."""
+def file_bytes(file: Path) -> bytes:
+    """What a file holds, decompressed. Raises CorpusError."""
     try:
         content = file.read_bytes()
-        if file.name.endswith(".gz"):
-            content = gzip.decompress(content)
+        return gzip.decompress(content) if file.name.endswith(".gz") else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(f"{file} is not a whole gzip file ({error}): compress it again.", file) from error
     except OSError as error:
         raise CorpusError(f"{file} cannot be read: {error.strerror}; check its permissions.", file) from error
+
+
+def file_text(file: Path) -> str:
+    """A file's text, without byte order mark, its lines ended by newlines alone. Raises CorpusError."""
+    content = file_bytes(file)
     if (offset := content.find(0)) >= 0:
         raise CorpusError(f"{file} is a binary file (byte {offset} is NUL): give UTF-8 text.", file)
     skipped = len(_BYTE_ORDER_MARK) if content.startswith(_BYTE_ORDER_MARK) else 0

@@ -1,0 +1,196 @@
+"""Sections: what a file of any kind holds, in stretches that each stand at one place of it: a page, a row, a heading.
+
+Knows: txt, md, rst, html, pdf, csv, tsv and jsonl, and any of these as .gz. Does not know: memories, passages.
+
+    .txt .rst           one section
+    .md .html           one for what stands under each heading, whose words are its title
+    .pdf                one for each page that has text
+    .csv .tsv           one for each row, as "column: value" lines; the first row names the columns
+    .jsonl              one for each line: its "text", "content" or "value", or else its fields as a row's
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+from extmem.errors import CorpusError
+from extmem.text.documents import file_bytes, file_text
+
+SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".csv", ".tsv", ".jsonl")
+TITLES = ("title", "name", "question", "heading")  # columns that name what a row is about
+
+
+class Section(NamedTuple):
+    """A text, the page it stands on (None where a file has none), the line of the page or of the file that it begins
+    at, and its title. Its own line breaks are the file's, so that a line within it can be counted, but for html."""
+
+    text: str
+    page: int | None = None
+    line: int = 1
+    title: str = ""
+
+
+def read_sections(file: Path) -> Iterator[Section]:
+    """The sections of a file that are not blank, in order. Raises CorpusError, naming the file: not to be read, of an
+    unknown kind, damaged, or without text; ImportError where what reads its kind is not installed."""
+    kind = Path(file.name.removesuffix(".gz")).suffix.lower()
+    if kind == ".pdf":
+        found = _pdf(file)
+    elif kind in (".csv", ".tsv"):
+        found = _rows(file, "\t" if kind == ".tsv" else ",")
+    elif kind in (".html", ".htm"):
+        found = _html(file_text(file))
+    elif kind == ".md":
+        found = _markdown(file_text(file))
+    elif kind == ".jsonl":
+        found = _lines(file)
+    elif kind in (".txt", ".rst"):
+        found = iter([Section(file_text(file))])
+    else:
+        raise CorpusError(f"{file} is of a kind that is not read: give {' '.join(SUFFIXES)}.", file)
+    some = False
+    for section in found:
+        if section.text.strip():
+            some = True
+            yield section
+    if not some:
+        cure = "it holds pictures of pages: run it through OCR first" if kind == ".pdf" else "give a file with text"
+        raise CorpusError(f"{file} holds no text: {cure}.", file)
+
+
+def _markdown(text: str) -> Iterator[Section]:
+    """What stands under each heading, the heading with it; none is looked for in a fenced block."""
+    titles: list[str] = []
+    lines, first, fenced = list[str](), 1, False
+    for number, line in enumerate(text.split("\n"), 1):
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
+        heading = None if fenced else re.match(r"(#{1,6})\s+(.*?)\s*#*\s*$", line)
+        if heading:
+            yield Section("\n".join(lines), None, first, " / ".join(titles))
+            depth = len(heading[1])
+            titles[depth - 1 :] = [heading[2]]
+            lines, first = [], number
+        lines.append(line)
+    yield Section("\n".join(lines), None, first, " / ".join(titles))
+
+
+def _pdf(file: Path) -> Iterator[Section]:
+    try:
+        from pypdf import PdfReader
+        from pypdf.errors import PyPdfError
+    except ModuleNotFoundError as error:
+        raise ImportError(f"reading {file.name} needs {error.name}: pip install 'extmem[documents]'") from error
+    content, log = file_bytes(file), logging.getLogger("pypdf")
+    heard, log.disabled = log.disabled, True  # it tells stderr of every fault that it mends
+    try:
+        reader = PdfReader(io.BytesIO(content))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise CorpusError(f"{file} asks for a password: save it without one.", file)
+        for number, page in enumerate(reader.pages, 1):
+            yield Section(page.extract_text(), number)
+    except CorpusError:
+        raise
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        said = str(error).partition("\n")[0] or type(error).__name__  # a damaged file raises any of these
+        raise CorpusError(f"{file} is not a whole PDF ({said}): export it again.", file) from error
+    finally:
+        log.disabled = heard
+
+
+def _rows(file: Path, delimiter: str) -> Iterator[Section]:
+    reader = csv.reader(io.StringIO(file_text(file)), delimiter=delimiter)
+    try:
+        columns = next(reader, [])
+        line = reader.line_num + 1
+        for row in reader:
+            names = [*columns, *(f"column {number}" for number in range(len(columns) + 1, len(row) + 1))]
+            yield _fields(dict(zip(names, row, strict=False)), line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise CorpusError(f"{file}, line {reader.line_num}: {error}; mend it.", file) from error
+
+
+def _lines(file: Path) -> Iterator[Section]:
+    for number, line in enumerate(file_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
+        if not isinstance(found, dict):
+            raise CorpusError(f'{file}, line {number} is not an object: write {{"text": "…"}}.', file)
+        text = next((found[name] for name in ("text", "content", "value") if isinstance(found.get(name), str)), None)
+        section = _fields({name: said for name, value in found.items() if (said := _said(value))}, number)
+        yield section if text is None else section._replace(text=text)
+
+
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _fields(fields: dict[str, str], line: int) -> Section:
+    """A row: its fields a line each."""
+    there = {name: " ".join(value.split()) for name, value in fields.items() if value.strip()}
+    title = next((there[name] for name in there if name.lower() in TITLES), "")
+    return Section("\n".join(f"{name}: {value}" for name, value in there.items()), None, line, title)
+
+
+def _html(text: str) -> Iterator[Section]:
+    page = _Page()
+    page.feed(text)
+    page.close()
+    page.end()
+    return iter(page.sections)
+
+
+class _Page(HTMLParser):
+    """Gathers what a reader of the page sees, a section for each heading."""
+
+    HIDDEN = frozenset(("script", "style", "noscript", "template", "nav", "svg", "title"))
+    BLOCKS = re.compile(
+        "address|article|aside|blockquote|br|d[dtl]|div|fig.*|footer|form|h[1-6r]|header|li|main|[ou]l|p|pre|section|t(able|body|foot|head|[dhr])"
+    )
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.sections: list[Section] = []
+        self._pieces: list[str] = []
+        self._titles: list[str] = []
+        self._hidden, self._heading, self._line = list[str](), 0, 1
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self.HIDDEN:
+            self._hidden.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.end()
+            self._heading, self._line = int(tag[1]), self.getpos()[0]
+        if self.BLOCKS.fullmatch(tag):
+            self._pieces.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._hidden:
+            del self._hidden[self._hidden.index(tag) :]
+        if re.fullmatch("h[1-6]", tag) and self._heading:
+            self._titles[self._heading - 1 :] = [" ".join("".join(self._pieces).split())]
+            self._heading = 0
+        if self.BLOCKS.fullmatch(tag):
+            self._pieces.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self._pieces.append(re.sub(r"\s+", " ", data))
+
+    def end(self) -> None:
+        """Ends the section that was gathered."""
+        text = re.sub(r" ?\n[ \n]*", "\n", "".join(self._pieces)).strip()
+        self.sections.append(Section(text, None, self._line, " / ".join(filter(None, self._titles))))
+        self._pieces = []

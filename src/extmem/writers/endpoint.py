@@ -1,0 +1,41 @@
+"""EndpointCompleter: a model behind a server that speaks as OpenAI's does, POST …/v1/chat/completions.
+
+Knows: what such a server is asked for an answer, and answers. Does not know: HTTP (`text/openai.py`), sources.
+Its key is EXTMEM_WRITER_KEY of the environment.
+"""
+
+from __future__ import annotations
+
+import re
+
+from extmem.errors import PromptTooLong, ServerRefused
+from extmem.text.openai import OpenAIServer
+from extmem.writers.prompted import Completer, Prompt
+
+KEY = "EXTMEM_WRITER_KEY"
+_TOO_LONG = re.compile(r"context|too long|too large|too many tokens|maximum.{0,20}(?:length|token)", re.IGNORECASE)
+
+
+class EndpointCompleter(Completer):
+    """`timeout`, `attempts` and `pause` as in OpenAIServer."""
+
+    def __init__(self, spec: str, *, timeout: float = 120.0, attempts: int = 5, pause: float = 0.5) -> None:
+        """Asks nothing yet. Raises InvalidInput for what is no address."""
+        self.server, self.name = OpenAIServer(spec, KEY, timeout=timeout, attempts=attempts, pause=pause), spec
+
+    def complete(self, prompt: Prompt, max_tokens: int) -> str:
+        messages = [{"role": "system", "content": prompt.told}, {"role": "user", "content": prompt.asked}]
+        question = {"model": self.server.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+        try:
+            answer = self.server.ask("chat/completions", question)
+        except ServerRefused as error:
+            if error.status == 413 or (error.status in (400, 422) and _TOO_LONG.search(error.said)):
+                raise PromptTooLong(f"{self.name} has no room for this ({error.said}): ask less.", self.name) from error
+            raise
+        try:
+            text = answer["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise self.server.error('did not answer {"choices": [{"message": {"content": "…"}}]}: check it') from error
+        if not isinstance(text, str):
+            raise self.server.error(f"answered with {text!r} instead of text: check that it is a chat model")
+        return text
