@@ -1,6 +1,6 @@
 """Passages: a text in stretches of whole sentences, each short enough for an encoder to read at once.
 
-Knows: where sentences end, in English and in Chinese. Does not know: encoders, their word pieces.
+Knows: words, how long a passage may be. Does not know: where sentences end, encoders, their word pieces.
 
 A passage takes in sentences as long as its words are at most `words`. As a word count at most 8 letters
 of A to Z, at most 3 digits, and any other character but a space: so close to the word pieces of a BERT
@@ -15,16 +15,11 @@ from collections.abc import Iterator
 
 from extmem.errors import InvalidInput
 from extmem.reading import Span
+from extmem.text.sentences import stretches
 
 MAXIMUM = 160  # words
 
 _WORD = re.compile(r"[A-Za-z]{1,8}|[0-9]{1,3}|[^\sA-Za-z0-9]")
-_CLOSING = "\"')\\]\u2019\u201d\u300b\u300d\u300f\u3011\uff09"  # what closes after a full stop belongs to it
-_END = re.compile(
-    rf"[.!?\u2026]+[{_CLOSING}]*(?=\s)"  # a full stop, then a space
-    rf"|[\u3002\uff01\uff1f\uff1b]+[{_CLOSING}]*"  # Chinese ones need no space
-    r"|\n"
-)
 
 
 def passages(text: str, words: int = MAXIMUM) -> list[Span]:
@@ -45,7 +40,7 @@ def passages(text: str, words: int = MAXIMUM) -> list[Span]:
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
     """Start, end and words of every sentence, and of the parts of one that has more than `words`."""
-    for start, end in _sentences(text):
+    for start, end in stretches(text):
         found = [match.span() for match in _WORD.finditer(text, start, end)]
         while len(found) > words:
             cut = next((n for n in range(words, words // 2, -1) if found[n][0] > found[n - 1][1]), words)
@@ -53,11 +48,3 @@ def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int]]:
             found = found[cut:]
         if found:
             yield found[0][0], found[-1][1], len(found)
-
-
-def _sentences(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    for match in _END.finditer(text):
-        yield start, match.end()
-        start = match.end()
-    yield start, len(text)

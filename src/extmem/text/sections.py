@@ -89,7 +89,8 @@ def _pdf(file: Path) -> Iterator[Section]:
     except ModuleNotFoundError as error:
         raise ImportError(f"reading {file.name} needs {error.name}: pip install 'extmem[documents]'") from error
     content, log = file_bytes(file), logging.getLogger("pypdf")
-    heard, log.disabled = log.disabled, True  # it tells stderr of every fault that it mends
+    heard = log.level
+    log.setLevel(logging.CRITICAL)  # it tells stderr of every fault that it mends
     try:
         reader = PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
@@ -102,7 +103,7 @@ def _pdf(file: Path) -> Iterator[Section]:
         said = str(error).partition("\n")[0] or type(error).__name__  # a damaged file raises any of these
         raise CorpusError(f"{file} is not a whole PDF ({said}): export it again.", file) from error
     finally:
-        log.disabled = heard
+        log.setLevel(heard)
 
 
 def _rows(file: Path, delimiter: str) -> Iterator[Section]:

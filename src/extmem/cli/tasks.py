@@ -1,0 +1,130 @@
+"""answer, domain. Knows: the tasks. Does not know: how they work."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from extmem.cli import given, output
+from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, WhereOption, line, opened
+from extmem.reading import Citation
+
+WriterOption = Annotated[
+    str,
+    typer.Option(help="What writes the answer: a folder of extmem train, a Hugging Face model, http://host/v1#model."),
+]
+
+
+def answer(
+    question: Annotated[str, typer.Argument(help="The question; '-' reads it from standard input.")],
+    memory: MemoryOption = DEFAULT,
+    namespace: NamespaceOption = None,
+    where: WhereOption = "",
+    passages: Annotated[int, typer.Option(min=1, help="So many of the passages found are read.")] = 3,
+    writer: WriterOption = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of what a writer writes.")] = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer QUESTION from the memory. The sentence that answers it, or with --writer what a language model makes of
+    the passages found; then the records it is from. Exit status 1, and "not in memory", where none answers it."""
+    from extmem.tasks.answer import answer as answered
+    from extmem.writers.base import writer_named
+
+    wanted = given.json_object("--where", where)
+    with opened(memory, namespace) as handle, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = answered(
+            handle, given.text(question), where=wanted, passages=passages, max_tokens=max_tokens,
+            writer=writer_named(writer) if writer else None,
+        )  # fmt: skip
+    for warning in said:
+        output.note(str(warning.message))
+    if as_json:
+        about: dict[str, Any] = {"answer": found.text, "citations": [_json(one) for one in found.citations]}
+        output.as_json(about | {"confidence": found.confidence, "dropped": found.dropped, "left_out": found.left_out})
+    else:
+        output.raw(str(found))
+        for one in found.citations:
+            output.raw(f"  {one.key} [{one.start}:{one.end}]")
+        if found.dropped:
+            output.note(f"{output.counted(found.dropped, 'citation')} of what it was not given taken out")
+        if found.left_out:
+            output.note(f"{output.counted(found.left_out, 'passage')} left out: the writer has no room for more")
+    if found.text is None:
+        raise typer.Exit(1)
+
+
+def domain(
+    path: Annotated[
+        str | None, typer.Argument(help="A folder or file: txt, md, rst, html, pdf, csv, tsv, jsonl.")
+    ] = None,
+    memory: MemoryOption = DEFAULT,
+    namespace: NamespaceOption = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Forget files that are gone from the folder.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Do not embed: found by words alone.")] = False,
+    glossary: Annotated[bool, typer.Option("--glossary", help="List the terms that are explained.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a knowledge base of PATH. Every passage is stored with its file, page and line, and embedded; run again, it
+    reads what changed. Then ask it with extmem answer or search. Without PATH it lists the files that are there."""
+    from extmem.tasks.domain import Domain
+
+    if path is None:
+        with opened(memory, namespace) as handle:
+            _show_domain(Domain(handle), glossary, as_json)
+        return
+    with opened(memory, namespace, create=True) as handle:
+        base = Domain(handle)
+        with output.Bar("reading", as_json) as bar:
+            added = base.read(path, prune, lambda done, total, name: bar.update(done, total, name))
+        embedded = 0
+        if not words:
+            with output.Bar("embedding", as_json) as bar:
+                embedded = _embedded(handle, bar)
+        if as_json:
+            output.as_json({**vars(added), "embedded": embedded})
+            return
+        for said in added.refused:
+            output.note(said)
+        if added.missing:
+            output.note(f"no longer there, but remembered (--prune forgets them): {', '.join(added.missing)}")
+        output.raw(
+            f"{memory}: {output.counted(added.files, 'file')}, {output.counted(added.passages, 'passage')}, "
+            f"{added.new:,} new, {added.forgotten:,} forgotten"
+        )
+        if glossary:
+            _show_domain(base, True, False)
+
+
+def _embedded(handle: Any, bar: output.Bar) -> int:
+    """Embeds what is new, with the model that is kept or the default one, where that is installed."""
+    try:
+        count: int = handle.embed(None, lambda done, total: bar.update(done, total, f"{done:,} of {total:,}"))
+        return count
+    except ImportError as error:
+        output.note(f"found by words alone: {error}")
+        return 0
+
+
+def _show_domain(base: Any, glossary: bool, as_json: bool) -> None:
+    if glossary:
+        terms = base.glossary()
+        if as_json:
+            output.as_json({"terms": [term._asdict() for term in terms]})
+        for term in terms if not as_json else ():
+            output.raw(f"{term.term}  {line(term.meaning)}  ({term.key})")
+        return
+    files = base.documents()
+    if as_json:
+        output.as_json({"files": files})
+    for name, count in files.items() if not as_json else ():
+        output.raw(f"{count:6,}  {name}")
+
+
+def _json(one: Citation) -> dict[str, Any]:
+    return {"key": one.key, "start": one.start, "end": one.end, "weight": one.weight}
+
+
+COMMANDS = (answer, domain)
