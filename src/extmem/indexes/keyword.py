@@ -5,10 +5,15 @@ Knows: the terms of records, their postings. Does not know: vectors, models, tab
     score(q, r) = Σ_{t in q} ln(1 + (N − n_t + ½) / (n_t + ½)) · f (K1 + 1) / (f + K1 (1 − B + B |r| / avg))
 
 with f the times that r holds t, n_t the records that hold it, N all of them, |r| the length of r without stop
-words. Every namespace counts for itself, so that how rare a word is in one says nothing about another.
-Storing does not wait for the index: a search first takes in what was stored since the last one. In a folder
-and in PostgreSQL it lies with the records and forgets in their transaction; for records that are sealed, read-
-only or in RAM it is held in RAM and compared with them at each search.
+words. A Chinese character or pair is weaker evidence than a word: a question has many, and a long record holds most of
+them by chance. So for these, with ρ the rarity ln(…), ρ₁ that of what one record holds, g the times that q has t,
+
+    score(q, r) = Σ_{t in q} ρ² / ρ₁ · log₂(1 + g) · f (K + 1) / (f + K) · √(avg / |r|),    K = 1.5
+
+(docs/search.md: LegalQA, CMRC and XQuAD measured). Every namespace counts for itself, so that how rare a word is in
+one says nothing about another. Storing does not wait for the index: a search first takes in what was stored since the
+last one. In a folder and in PostgreSQL it lies with the records and forgets in their transaction; for records that are
+sealed, read-only or in RAM it is held in RAM and compared with them at each search.
 """
 
 from __future__ import annotations
@@ -29,13 +34,14 @@ from numpy.typing import NDArray
 from extmem.indexes.base import Index, text_of
 from extmem.indexes.postings import BLOCK, MOST, Document, Postings, RamPostings, array, postings_of
 from extmem.records.base import Record, Records, short_name
-from extmem.text.terms import LONGEST, asked, forget_words, plain, telling, terms
+from extmem.text.terms import LONGEST, asked, forget_words, is_cjk, plain, telling, terms
 
-FORMAT = 2  # of terms and postings: an index of another one is derived anew
+FORMAT = 3  # of terms and postings: an index of another one is derived anew
 BATCH = 4_096  # records taken in by one transaction
 WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
 K1, B = 0.1, 0.1  # which words a record holds tells more than how often (docs/search.md)
+K_CJK = 1.5
 TOGETHER = ("session", "conversation", "thread", "document")  # metadata that says which records stand in one row
 
 
@@ -45,12 +51,14 @@ class Matches:
 
     Records stand at places: `blocks` (ascending) numbers the blocks of ids that hold a term at all, and a record's
     place is its id counted from the first of them. `held` has for every term the places (n_t,) int64, ascending,
-    and the scores (n_t,) float32 of the records that hold it; `rarity` (T,) is ln(1 + (N − n_t + ½) / (n_t + ½)).
+    and the scores (n_t,) float32 of the records that hold it; `rarity` (T,) is ln(1 + (N − n_t + ½) / (n_t + ½)), and
+    `most` (T,) the highest score that a term gives, or a Chinese one gives a record of average length.
     """
 
     terms: list[str]
     records: int  # how many there are
     rarity: NDArray[np.float32]
+    most: NDArray[np.float32]
     held: list[tuple[NDArray[np.int64], NDArray[np.float32]]]
     blocks: NDArray[np.int64]
     scores: NDArray[np.float32]  # (P,), 0 where a record holds none
@@ -117,7 +125,7 @@ class KeywordIndex(Index):
         """Every record that holds a term of the query, and what each gives it; inside a reading, after `catch_up`.
         Stop words of the query count only where it has no others, and WORDS different terms at most."""
         with self._compared():
-            return self._matches(asked(query)[:WORDS])
+            return self._matches(asked(query)[:WORDS], Counter(terms(query)))
 
     def labelled(self, labels: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """For each label (`group_label`, `speaker_label`) that any record bears the ids of those that do, in order of
@@ -172,7 +180,7 @@ class KeywordIndex(Index):
             *(f"keyword index: other words of record {n}" for n in sorted(held) if there.get(n, held[n]) != held[n]),
         ]
 
-    def _matches(self, wanted: list[str]) -> Matches:
+    def _matches(self, wanted: list[str], times: Counter[str]) -> Matches:
         blocks: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
         for term, block, held in self._postings.read(wanted):
             blocks[term].append((block, held))
@@ -180,18 +188,21 @@ class KeywordIndex(Index):
         numbers = sorted({block for parts in blocks.values() for block, _ in parts})
         start = {block: place * BLOCK for place, block in enumerate(numbers)}
         scores = np.zeros(len(numbers) * BLOCK, np.float32)
-        rarity: list[float] = []
+        rarity, most = [], []
         given: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         for term in wanted:
             places, postings = array(sorted(blocks.get(term, [])), start)
-            rarity.append(math.log1p((count - len(places) + 0.5) / (len(places) + 0.5)))
-            times = postings["count"].astype(np.float32)
-            long = postings["length"].astype(np.float32) * np.float32(K1 * B * count / max(length, 1))
-            part = np.divide(times, times + long + np.float32(K1 * (1 - B)), dtype=np.float32)
-            part *= np.float32(rarity[-1] * (K1 + 1))
+            rarity.append(_rarity(len(places), count))
+            if is_cjk(term):
+                most.append(rarity[-1] ** 2 / _rarity(1, count) * math.log2(1 + times[term]))
+                part = _rooted(postings, length / max(count, 1)) * np.float32(most[-1])
+            else:
+                most.append(rarity[-1] * (K1 + 1))
+                part = _saturated(postings, length / max(count, 1)) * np.float32(most[-1])
             scores[places] += part
             given.append((places, part))
-        return Matches(wanted, count, np.array(rarity, np.float32), given, np.array(numbers, np.int64), scores)
+        ranks = np.array(rarity, np.float32), np.array(most, np.float32)
+        return Matches(wanted, count, *ranks, given, np.array(numbers, np.int64), scores)
 
     def _size(self) -> tuple[int, int]:
         """How many records there are, and how long they are together."""
@@ -281,6 +292,26 @@ class KeywordIndex(Index):
         """Whether another version of extmem chose the terms."""
         note = self.records.ledger("keyword").get(self._name)
         return note is not None and note["format"] != FORMAT
+
+
+def _rarity(held: int, count: int) -> float:
+    """Of what so many of `count` records hold."""
+    return math.log1p((count - held + 0.5) / (held + 0.5))
+
+
+def _saturated(postings: NDArray[np.void], average: float) -> NDArray[np.float32]:
+    """f / (f + K1 (1 − B + B |r| / avg))."""
+    times = postings["count"].astype(np.float32)
+    long = postings["length"].astype(np.float32) * np.float32(K1 * B / max(average, 1e-9))
+    return np.divide(times, times + long + np.float32(K1 * (1 - B)), dtype=np.float32)
+
+
+def _rooted(postings: NDArray[np.void], average: float) -> NDArray[np.float32]:
+    """f (K + 1) / (f + K) · √(avg / |r|)."""
+    times = postings["count"].astype(np.float32)
+    short = np.sqrt(np.float32(average) / np.maximum(postings["length"], 1).astype(np.float32))
+    found: NDArray[np.float32] = times * np.float32(K_CJK + 1) / (times + np.float32(K_CJK)) * short
+    return found
 
 
 def _by_record(postings: Postings) -> dict[int, int]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from extmem.errors import InvalidInput, ModelError, StorageError
 from extmem.indexes.base import text_of
-from extmem.indexes.keyword import K1, KeywordIndex, Matches, group_label, is_grouped, speaker_label
+from extmem.indexes.keyword import KeywordIndex, Matches, group_label, is_grouped, speaker_label
 from extmem.reading import Hit
 from extmem.records.base import Record, Records
 from extmem.search.dates import Named, agreement, day_of, named
@@ -133,7 +133,7 @@ class Search:
             return by_words, len(by_words) < pool
         by_meaning = self.vectors.nearest(queries[0], pool)
         both = np.unique(np.concatenate([by_words, by_meaning]))
-        score = matches.of(both).sum(0) / max(float(matches.rarity.sum()), 1e-9)
+        score = matches.of(both).sum(0) / max(float(matches.most.sum()), 1e-9)
         score += self.vectors.similarity(both, queries[:1])[0]
         return both[np.argsort(-score, kind="stable")], len(by_words) < pool and len(by_meaning) < pool
 
@@ -158,7 +158,7 @@ class Search:
     def _scored(self, question: Question, matches: Matches, queries: Array | None, seeds: Ids) -> dict[str, Array]:
         """ "ids" (N,) and the parts of each one's score, (N,) each."""
         ids, group, in_group = self._rows(seeds)
-        given, most = matches.of(ids), matches.rarity * np.float32(K1 + 1)
+        given, most = matches.of(ids), matches.most
         covered = cover(given, most, group)
         own = WEIGHTS.cover * given.sum(0) / max(float(most.sum()), 1e-9)
         parts = {"words": own, "meaning": np.zeros_like(own), "context": np.maximum(WEIGHTS.cover * covered - own, 0)}

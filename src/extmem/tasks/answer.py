@@ -1,15 +1,18 @@
-"""Answer: a question, the sentence of the memory that answers it, and "not in memory" where none does.
+"""Answer: a question, what in the memory answers it, a fact or a sentence, and "not in memory" where nothing does.
 
-Knows: what a search finds, sentences, how a question covers them. Does not know: indexes, models, how it is shown.
+Knows: what a search finds, facts, sentences, how a question covers them. Does not know: indexes, models, how it is shown.
 
-No language model is needed. Of the sentences of the passages found, with w_t the rarity of a term t of the question:
+No language model is needed. A fact is a record whose key is a statement and whose value ends it in a few words ("The
+capital of France is" -> "Paris"); a question is about it where it speaks of the same name (`text/names.py`). Of the
+facts that it is about and the sentences of the passages found, with w_t the rarity of a term t of the question:
 
     cover(s) = Σ_t w_t max([t in s], ½ [t in the sentence before s], 0.3 [t in the one before that]) / Σ_t w_t
-    score(s) = cover(s) + 0.1 [s is of the first passage] − 0.1 [s has nothing of the kind that is asked for]
+    score(s) = cover(s) + 0.3 [s is a fact] + 0.1 [s is of the first passage] − 0.1 [s has nothing of the kind asked for]
 
-and the memory knows the answer where cover(s), and the cosine of question and sentence beyond what any two texts
-have, reach KNOWN. The constants were found on half of XQuAD's articles (benchmarks/tasks.py judges on the others).
-Where a writer is given, it writes the answer from those passages, and what it cites is checked.
+Of facts that cover a question alike, the newest holds. The memory knows the answer where it is such a fact, or where
+cover(s), and the cosine of question and sentence beyond what any two texts have, reach KNOWN. The constants were
+found on half of XQuAD's articles and of CounterFact's facts (benchmarks/tasks.py judges on the others). Where a writer
+is given, it writes the answer from what was found, and what it cites is checked.
 Shapes: S sentences, T terms.
 """
 
@@ -25,14 +28,19 @@ from extmem.memory import Memory
 from extmem.reading import Citation, Hit, Span
 from extmem.records.where import Where
 from extmem.text.asking import fits, subject, tells
+from extmem.text.names import Question, name_in
 from extmem.text.sentences import sentences
 from extmem.text.terms import terms
 from extmem.writers.base import TOKENS, Writer
 
+FOUND = 16  # records that a search finds, among which facts are looked for
 PASSAGES = 3  # of which the sentences are looked at
+STATEMENT, VALUE = 40, 12  # words of a fact, at most
 BEFORE = (0.5, 0.3)  # what a term counts that stands 1, 2 sentences before
-FIRST, UNFIT = 0.1, 0.1
+FACT, FIRST, UNFIT = 0.3, 0.1, 0.1
+SAME = 0.02  # facts that differ by less cover a question alike
 CENTRE, KNOWN = 0.45, 0.30
+EDITED = "edited/"  # begins the keys of facts that stand over what was known
 NOT_IN_MEMORY = "not in memory"
 
 
@@ -53,12 +61,22 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Sentence:
-    hit: Hit
+class _Candidate:
+    """What may be the answer: text[span] of a record; `said` is all that speaks for it."""
+
+    key: str
     span: Span
     text: str
+    said: str
     cover: float
     score: float
+    fact: bool
+
+
+def edit(memory: Memory, statement: str, value: str) -> None:
+    """Has the memory answer `value` to what `statement` says, whatever it knew: `edit(memory, "The capital of France
+    is", "Lyon")`. What was known stays beneath, and is the answer again when `EDITED + statement` is forgotten."""
+    memory.store(f"{EDITED}{statement}", value)
 
 
 def answer(
@@ -70,48 +88,95 @@ def answer(
     writer: Writer | None = None,
     max_tokens: int = TOKENS,
 ) -> Answer:
-    """What the memory says to a question: its best sentence among the first `passages` found, or what a `writer`
-    (`writers.base.writer_named`) makes of them. Raises InvalidInput; with a writer ModelError, where nothing is lost
-    and the same question can be asked without one."""
-    hits = [hit for hit in memory.search(question, passages, where) if isinstance(hit.value, str)]
-    found = _ranked(memory, question, hits)
-    confidence = _confidence(memory, question, found[0]) if found else 0.0
+    """What the memory says to a question: the fact or the best sentence of the first `passages` found, or what a
+    `writer` (`writers.base.writer_named`) makes of them. Raises InvalidInput; with a writer ModelError, where nothing
+    is lost and the same question can be asked without one."""
+    hits = [hit for hit in memory.search(question, max(FOUND, passages), where) if isinstance(hit.value, str)]
+    wanted = _wanted(memory, question)
+    found = [*_facts(memory, question, hits, wanted), *_sentences(question, hits[:passages], wanted)]
+    if not found:
+        return Answer(None, (), 0.0)
+    best = max(found, key=lambda one: one.score)  # of equal ones the first
+    confidence = max(best.cover, KNOWN) if best.fact else best.cover + _nearness(memory, question, best.text)
     if confidence < KNOWN:
         return Answer(None, (), confidence)
     if writer is None:
-        best = found[0]
-        return Answer(best.text, (Citation(best.hit.key, *best.span, 1.0),), confidence)
-    return _written(writer, question, hits, found, confidence, max_tokens)
+        return Answer(best.text, (Citation(best.key, *best.span, 1.0),), confidence)
+    return _written(writer, question, found, hits[:passages], confidence, max_tokens)
 
 
 def _written(
-    writer: Writer, question: str, hits: Sequence[Hit], found: Sequence[_Sentence], confidence: float, max_tokens: int
+    writer: Writer,
+    question: str,
+    found: Sequence[_Candidate],
+    hits: Sequence[Hit],
+    confidence: float,
+    max_tokens: int,
 ) -> Answer:
-    """What a writer makes of the passages; it cites the best sentence of each that it names."""
-    written = writer.write(question, [str(hit.value) for hit in hits], max_tokens)
+    """What a writer makes of the facts and passages; it cites the best sentence of each that it names."""
+    best = {one.key: one for one in sorted(found, key=lambda one: one.score)}
+    sources = {one.key: one.said for one in found if one.fact} | {hit.key: str(hit.value) for hit in hits}
+    written = writer.write(question, list(sources.values()), max_tokens)
     if not written.text or written.text.strip(" .\n").lower() == NOT_IN_MEMORY:
         return Answer(None, (), confidence, written.dropped, written.left_out)
-    best = {one.hit.key: one.span for one in reversed(found)}
-    cited = [hits[place].key for place in written.cited]
-    citations = tuple(Citation(key, *best[key], 1 / len(cited)) for key in cited if key in best)
+    keys = list(sources)
+    cited = [keys[place] for place in written.cited if keys[place] in best]
+    citations = tuple(Citation(key, *best[key].span, 1 / len(cited)) for key in cited)
     return Answer(written.text, citations, confidence, written.dropped, written.left_out)
 
 
-def _ranked(memory: Memory, question: str, hits: Sequence[Hit]) -> list[_Sentence]:
-    """The sentences of what was found, the best first."""
+def _wanted(memory: Memory, question: str) -> dict[str, float]:
+    """The terms that say what a question is about, and how rare each is in the memory."""
     with memory.records.reading():
         matches = memory.derived.keyword.search(subject(question))
-    known = {term: float(w) for term, w in zip(matches.terms, matches.rarity, strict=True)}
-    wanted = {term: rarity for term, rarity in known.items() if tells(term)} or known
+    known = {term: float(rarity) for term, rarity in zip(matches.terms, matches.rarity, strict=True)}
+    return {term: rarity for term, rarity in known.items() if tells(term)} or known
+
+
+def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str, float]) -> list[_Candidate]:
+    """The facts that a question is about, of those that cover it best; the newest first."""
+    asked, found = Question(question), list[tuple[_Candidate, Span]]()
+    for hit in hits:
+        statement, value = hit.key.removeprefix(EDITED), str(hit.value)
+        if len(value.split()) > VALUE or len(statement.split()) > STATEMENT:
+            continue
+        name = name_in(statement)
+        place = asked.place(name) if name else None
+        if place is None:
+            continue
+        clause = asked.clause(place)
+        in_clause = set(terms(clause))
+        there = {term: rarity for term, rarity in wanted.items() if term in in_clause} or wanted
+        cover = float(_cover([statement], list(there), np.array(list(there.values())))[0])
+        cover = 1.0 + cover if statement.casefold().startswith(clause.casefold().rstrip("?")) else cover
+        said = f"{statement} {value}"
+        found.append((_Candidate(hit.key, Span(0, len(value)), value, said, cover, cover + FACT, True), place))
+    whole = [one for one, place in found if not any(_within(place, other) for _, other in found)]
+    top = max((one.cover for one in whole), default=0.0)
+    alike = [one for one in whole if one.cover >= top - SAME]
+    return sorted(alike, key=lambda one: -_id(memory, one.key))
+
+
+def _within(one: Span, other: Span) -> bool:
+    return one != other and other.start <= one.start and one.end <= other.end
+
+
+def _id(memory: Memory, key: str) -> int:
+    record = memory.record(key)
+    return 0 if record is None else record.id
+
+
+def _sentences(question: str, hits: Sequence[Hit], wanted: dict[str, float]) -> list[_Candidate]:
+    """The sentences of passages."""
     rarity_T = np.array(list(wanted.values()))
-    found: list[_Sentence] = []
+    found: list[_Candidate] = []
     for place, hit in enumerate(hits):
         spans = sentences(str(hit.value))
         texts = [str(hit.value)[start:end] for start, end in spans]
         for span, text, covered in zip(spans, texts, _cover(texts, list(wanted), rarity_T).tolist(), strict=True):
             score = covered + FIRST * (place == 0) - UNFIT * (not fits(question, text))
-            found.append(_Sentence(hit, span, text, covered, score))
-    return sorted(found, key=lambda one: -one.score)
+            found.append(_Candidate(hit.key, span, text, text, covered, score, False))
+    return found
 
 
 def _cover(texts: Sequence[str], wanted: Sequence[str], rarity_T: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,9 +190,9 @@ def _cover(texts: Sequence[str], wanted: Sequence[str], rarity_T: NDArray[np.flo
     return total
 
 
-def _confidence(memory: Memory, question: str, best: _Sentence) -> float:
+def _nearness(memory: Memory, question: str, sentence: str) -> float:
+    """How much nearer in meaning a sentence is to a question than any two texts are; 0 where no encoder reads it."""
     vectors = memory.derived.vectors()
     if vectors is None or not vectors.encoder.reads(question):
-        return best.cover
-    cosine = float(vectors.encoder.encode([best.text])[0] @ vectors.encoder.encode_query(question))
-    return best.cover + cosine - CENTRE
+        return 0.0
+    return float(vectors.encoder.encode([sentence])[0] @ vectors.encoder.encode_query(question)) - CENTRE

@@ -11,7 +11,7 @@ _ASKING = re.compile(  # Chinese words that ask: nothing is found by them
     "什么时候|什么时间|什么样|什么|为什么|为何|何时|何处|何地|何人|多少|多[大长高久远]|几(?!何|乎|内亚)"
     "|谁|哪[一些里个位年]?|怎么样|怎么|怎样|如何|吗|呢|是否"
 )
-_FUNCTION = frozenset("的了在是和与于以为被对中有而及其这那个就也都之将把从到由等所一不")  # alone they tell nothing
+FUNCTION = "的了在是和与于以为被对中有而及其这那个就也都之将把从到由等所一不"  # alone they tell nothing
 _MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
 _NUMBER = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|hundred"
@@ -46,7 +46,7 @@ def subject(question: str) -> str:
 
 def tells(term: str) -> bool:
     """Whether a term can say what a question is about; a Chinese function word alone cannot."""
-    return term not in _FUNCTION
+    return term not in FUNCTION
 
 
 def fits(question: str, sentence: str) -> bool:

@@ -4,7 +4,8 @@ Knows: words, the endings of English (Porter's second stemmer). Does not know: r
 
 A word's form does not matter: case, accents, full-width letters and English endings are alike. Chinese is
 written without spaces: every character is a term, and so is every pair of neighbours, of which most words
-are made (bigrams: what Lucene's CJKAnalyzer indexes).
+are made (bigrams: what Lucene's CJKAnalyzer indexes). A word of letters and digits, such as FY2018, is a term and so
+are its parts: a question may ask for 2018.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fff
 _PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['\u2019][^\W_{_CJK}]+)*")
 _ASCII = re.compile(r"[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
 _FIRST_CJK = "\u3040"
+_MIXED = re.compile(r"[A-Za-z][0-9]|[0-9][A-Za-z]")
+_MIXED_WORD = re.compile(r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{3,}")
+_PART = re.compile(r"[A-Za-z]{2,}|[0-9]{2,}")
 
 LONGEST = 100  # characters of a term that count
 
@@ -40,15 +44,23 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 def terms(text: str) -> list[str]:
     """The terms of a text, in order, stop words among them."""
     if text.isascii():
-        return list(map(_term, _ASCII.findall(text)))
-    found: list[str] = []
-    for word in _PIECE.findall(unicodedata.normalize("NFKC", text)):
-        if word[0] < _FIRST_CJK or not re.match(f"[{_CJK}]", word):
-            found.append(_term(word))
-        else:
-            found += word
-            found += map("".join, pairwise(word))
+        found = list(map(_term, _ASCII.findall(text)))
+    else:
+        text, found = unicodedata.normalize("NFKC", text), []
+        for word in _PIECE.findall(text):
+            if is_cjk(word):
+                found += word
+                found += map("".join, pairwise(word))
+            else:
+                found.append(_term(word))
+    if _MIXED.search(text):
+        found += [_term(part) for word in _MIXED_WORD.findall(text) for part in _PART.findall(word)]
     return found
+
+
+def is_cjk(term: str) -> bool:
+    """Whether a term, or a piece of a text, is of Chinese characters or kana."""
+    return term[0] >= _FIRST_CJK and re.match(f"[{_CJK}]", term) is not None
 
 
 def asked(query: str) -> list[str]:
@@ -81,10 +93,10 @@ def matching(text: str, wanted: set[str]) -> list[str]:
 def _surfaces(text: str) -> Iterator[tuple[str, str]]:
     for match in _PIECE.finditer(unicodedata.normalize("NFKC", text)):
         word = match[0]
-        if word[0] < _FIRST_CJK or not re.match(f"[{_CJK}]", word):
-            yield word, _term(word)
-        else:
+        if is_cjk(word):
             yield from ((piece, piece) for piece in (*word, *map("".join, pairwise(word))))
+        else:
+            yield word, _term(word)
 
 
 _STEMMER = Stemmer.Stemmer("english", 0)  # 0: it keeps nothing, so that threads may share it
