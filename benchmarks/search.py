@@ -19,14 +19,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import math
 import random
 import re
 import sys
 import tempfile
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -35,13 +33,13 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 import numpy as np
+from bm25 import Bm25
 
 from extmem import Memory
 from extmem.indexes.base import text_of
 from extmem.indexes.vectors import VectorIndex
 from extmem.records.base import Record
 from extmem.text.encoder import Encoder, encoder_named
-from extmem.text.terms import asked, content, terms
 
 WAYS = ("bm25", "meaning", "z-sum", "words", "extmem")
 DEVELOPED = {"26", "30", "41"}  # conversations
@@ -191,22 +189,11 @@ class Baselines:
         self.ids = np.array([memory.record(key).id for key in self.keys])
         said = [f"{about['speaker']}: {text}" if "speaker" in about else text for _, text, about in task.records]
         self.embedded = vectors.encoder.encode(said) if "speaker" in task.records[0][2] else None
-        counts = [Counter(content(terms(text))) for text in said]
-        lengths = np.array([sum(count.values()) for count in counts])
-        self.norms = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
-        self.holders: dict[str, list[tuple[int, int]]] = {}
-        for number, count in enumerate(counts):
-            for term, times in count.items():
-                self.holders.setdefault(term, []).append((number, times))
+        self.words = Bm25(said)
 
     def rankings(self, query: str, k: int) -> dict[str, list[str]]:
         """The first k keys by each."""
-        words = np.zeros(len(self.keys))
-        for term in asked(query):
-            held = np.array(self.holders.get(term, np.empty((0, 2))), np.int64).reshape(-1, 2)
-            rarity = math.log1p((len(self.keys) - len(held) + 0.5) / (len(held) + 0.5))
-            words[held[:, 0]] += rarity * held[:, 1] * 2.2 / (held[:, 1] + self.norms[held[:, 0]])
-        vector = self.vectors.encoder.encode_query(query)
+        words, vector = self.words.scores(query), self.vectors.encoder.encode_query(query)
         if self.embedded is not None:
             meaning = self.embedded @ vector
         else:

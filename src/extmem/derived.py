@@ -11,12 +11,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from extmem.errors import ExtmemError, InvalidInput
-from extmem.indexes.base import EMBEDDED, EMBEDDINGS, Index, is_embeddings
+from extmem.indexes.base import EMBEDDED, EMBEDDINGS, TRAINED, Index, is_embeddings
 from extmem.records.base import Record, Records
 
 if TYPE_CHECKING:
     from extmem.indexes.datastore import Datastore
     from extmem.indexes.keyword import KeywordIndex
+    from extmem.indexes.trained import Trained
     from extmem.indexes.vectors import VectorIndex
     from extmem.search.searching import Search
     from extmem.text.encoder import Encoder
@@ -59,9 +60,15 @@ class Derived:
         found = [datastore for datastore in self.datastores() if is_embeddings(datastore.fingerprint)]
         return {"model": self.model(), **found[0].stats()} if found else None
 
+    def trained(self, name: str) -> Trained:
+        """What the task of this name learned of the records, there or not yet."""
+        from extmem.indexes.trained import Trained
+
+        return Trained(self.records, name)
+
     def every(self) -> list[Index]:
         """All indexes that hold anything; embeddings are a datastore among the others."""
-        return [self.keyword, *self.datastores()]
+        return [self.keyword, *self.datastores(), *map(self.trained, self.records.ledger(TRAINED))]
 
     def discard(self, record: Record) -> None:
         """Drops what came from a record; inside the records' transaction."""
@@ -77,6 +84,8 @@ class Derived:
         for datastore in self.datastores():
             datastore.mend()
         self.keyword.clear()
+        for name in self.records.ledger(TRAINED):
+            self.trained(name).clear()
         for name in self.records.ledger(EMBEDDED):  # what was struck out is embedded again
             self.records.ledger_remove(EMBEDDED, name)
 

@@ -9,6 +9,7 @@ from extmem.records.base import Record
 
 EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
 EMBEDDED = "embedded"  # the kind of the ledger's notes on them: {"through": the last record's id, "format"}
+TRAINED = "trained"  # … on what tasks learned: {"field", "through": the last record's id, "about"}
 
 
 class Index(ABC):

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from extmem.indexes.base import Index
+from extmem.indexes.base import TRAINED, Index
 from extmem.records.base import Record, Records
 
-TRAINED = "trained"  # the kind of the ledger's notes: {"field", "through": the last record's id, "about"}
 FOLDER = "datastores/trained"
 
 

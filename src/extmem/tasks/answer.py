@@ -1,24 +1,27 @@
 """Answer: a question, what in the memory answers it, a fact or a sentence, and "not in memory" where nothing does.
 
-Knows: what a search finds, facts, sentences, how a question covers them. Does not know: indexes, models, how it is shown.
+Knows: what a search finds, facts, sentences, how a question covers them. Does not know: indexes, how it is shown.
 
 No language model is needed. A fact is a record whose key is a statement and whose value ends it in a few words ("The
 capital of France is" -> "Paris"); a question is about it where it speaks of the same name (`text/names.py`). Of the
-facts that it is about and the sentences of the passages found, with w_t the rarity of a term t of the question:
+facts that it is about and the sentences of the passages found, with T the terms that say what the question is about
+and w_t the rarity of each,
 
-    cover(s) = Σ_t w_t max([t in s], ½ [t in the sentence before s], 0.3 [t in the one before that]) / Σ_t w_t
-    score(s) = cover(s) + 0.3 [s is a fact] + 0.1 [s is of the first passage] − 0.1 [s has nothing of the kind asked for]
+    held(t, s) = max([t in s], ½ [t in the sentence before s], 0.3 [t in the one before that])
+    score(s) = Σ_t held(t, s) / |T| + 0.3 [a fact] + 0.1 [of the first passage] − 0.1 [nothing of the kind asked for]
+    cover(s) = Σ_t w_t held(t, s) / Σ_t w_t
 
-Of facts that cover a question alike, the newest holds. The memory knows the answer where it is such a fact, or where
-cover(s), and the cosine of question and sentence beyond what any two texts have, reach KNOWN. The constants were
-found on half of XQuAD's articles and of CounterFact's facts (benchmarks/tasks.py judges on the others). Where a writer
-is given, it writes the answer from what was found, and what it cites is checked.
+The best score is chosen; of facts that cover a question alike, the newest. The memory knows the answer where it is a
+fact, or where cover(s), and the cosine of question and sentence beyond what any two texts have, reach KNOWN. So rare
+words say whether it is known, and all alike which sentence tells it: what is rare is what the whole passage is about.
+The constants were found on half of XQuAD's articles and of CounterFact's facts (benchmarks/tasks.py judges on the
+others). Where a writer is given, it writes the answer from what was found, and what it cites is checked.
 Shapes: S sentences, T terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +42,7 @@ STATEMENT, VALUE = 40, 12  # words of a fact, at most
 BEFORE = (0.5, 0.3)  # what a term counts that stands 1, 2 sentences before
 FACT, FIRST, UNFIT = 0.3, 0.1, 0.1
 SAME = 0.02  # facts that differ by less cover a question alike
-CENTRE, KNOWN = 0.45, 0.30
+CENTRE, KNOWN = 0.45, 0.27
 EDITED = "edited/"  # begins the keys of facts that stand over what was known
 NOT_IN_MEMORY = "not in memory"
 
@@ -85,12 +88,13 @@ def answer(
     *,
     where: Where | None = None,
     passages: int = PASSAGES,
+    least: float = KNOWN,
     writer: Writer | None = None,
     max_tokens: int = TOKENS,
 ) -> Answer:
     """What the memory says to a question: the fact or the best sentence of the first `passages` found, or what a
-    `writer` (`writers.base.writer_named`) makes of them. Raises InvalidInput; with a writer ModelError, where nothing
-    is lost and the same question can be asked without one."""
+    `writer` (`writers.base.writer_named`) makes of them; nothing where the confidence is below `least`. Raises
+    InvalidInput; with a writer ModelError, where nothing is lost and the question can be asked without one."""
     hits = [hit for hit in memory.search(question, max(FOUND, passages), where) if isinstance(hit.value, str)]
     wanted = _wanted(memory, question)
     found = [*_facts(memory, question, hits, wanted), *_sentences(question, hits[:passages], wanted)]
@@ -98,7 +102,7 @@ def answer(
         return Answer(None, (), 0.0)
     best = max(found, key=lambda one: one.score)  # of equal ones the first
     confidence = max(best.cover, KNOWN) if best.fact else best.cover + _nearness(memory, question, best.text)
-    if confidence < KNOWN:
+    if confidence < least:
         return Answer(None, (), confidence)
     if writer is None:
         return Answer(best.text, (Citation(best.key, *best.span, 1.0),), confidence)
@@ -115,7 +119,8 @@ def _written(
 ) -> Answer:
     """What a writer makes of the facts and passages; it cites the best sentence of each that it names."""
     best = {one.key: one for one in sorted(found, key=lambda one: one.score)}
-    sources = {one.key: one.said for one in found if one.fact} | {hit.key: str(hit.value) for hit in hits}
+    facts = {one.key: one.said for one in found if one.fact}
+    sources = facts | {hit.key: str(hit.value) for hit in hits if hit.key not in facts}
     written = writer.write(question, list(sources.values()), max_tokens)
     if not written.text or written.text.strip(" .\n").lower() == NOT_IN_MEMORY:
         return Answer(None, (), confidence, written.dropped, written.left_out)
@@ -147,7 +152,7 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
         clause = asked.clause(place)
         in_clause = set(terms(clause))
         there = {term: rarity for term, rarity in wanted.items() if term in in_clause} or wanted
-        cover = float(_cover([statement], list(there), np.array(list(there.values())))[0])
+        cover = float((_held([statement], there) @ _weights(there))[0])
         cover = 1.0 + cover if statement.casefold().startswith(clause.casefold().rstrip("?")) else cover
         said = f"{statement} {value}"
         found.append((_Candidate(hit.key, Span(0, len(value)), value, said, cover, cover + FACT, True), place))
@@ -168,26 +173,33 @@ def _id(memory: Memory, key: str) -> int:
 
 def _sentences(question: str, hits: Sequence[Hit], wanted: dict[str, float]) -> list[_Candidate]:
     """The sentences of passages."""
-    rarity_T = np.array(list(wanted.values()))
+    rarity_T = _weights(wanted)
     found: list[_Candidate] = []
     for place, hit in enumerate(hits):
         spans = sentences(str(hit.value))
         texts = [str(hit.value)[start:end] for start, end in spans]
-        for span, text, covered in zip(spans, texts, _cover(texts, list(wanted), rarity_T).tolist(), strict=True):
-            score = covered + FIRST * (place == 0) - UNFIT * (not fits(question, text))
-            found.append(_Candidate(hit.key, span, text, text, covered, score, False))
+        held_ST = _held(texts, wanted)
+        for span, text, held_T in zip(spans, texts, held_ST, strict=True):
+            score = float(held_T.mean()) + FIRST * (place == 0) - UNFIT * (not fits(question, text))
+            found.append(_Candidate(hit.key, span, text, text, float(held_T @ rarity_T), score, False))
     return found
 
 
-def _cover(texts: Sequence[str], wanted: Sequence[str], rarity_T: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(S,): the part of the terms' rarity that each of these sentences holds, or, faded, those before it."""
+def _held(texts: Sequence[str], wanted: Iterable[str]) -> NDArray[np.float64]:
+    """(S, T): whether each of these sentences holds a term, or, faded, those before it."""
     there = [set(terms(text)) for text in texts]
-    own_ST = np.array([[term in words for term in wanted] for words in there], float).reshape(len(texts), len(wanted))
+    own_ST = np.array([[term in words for term in wanted] for words in there], float)
     held_ST = own_ST.copy()
     for places, fade in enumerate(BEFORE, 1):
         held_ST[places:] = np.maximum(held_ST[places:], fade * own_ST[:-places])
-    total: NDArray[np.float64] = held_ST @ rarity_T / max(float(rarity_T.sum()), 1e-9)
-    return total
+    return held_ST
+
+
+def _weights(wanted: dict[str, float]) -> NDArray[np.float64]:
+    """(T,): of the terms' rarity, the part of each."""
+    rarity_T = np.array(list(wanted.values()))
+    weights_T: NDArray[np.float64] = rarity_T / max(float(rarity_T.sum()), 1e-9)
+    return weights_T
 
 
 def _nearness(memory: Memory, question: str, sentence: str) -> float:

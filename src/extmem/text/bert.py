@@ -95,33 +95,57 @@ class Bert:
                     vectors[batch] = self._pooled([pieces[number] for number in batch]).cpu().numpy()
         return vectors
 
-    def _pooled(self, pieces: list[list[int]]) -> Tensor:
-        """One vector a text, (N, D); the shorter texts come first."""
+    def states(self, texts: Sequence[str], most: int) -> list[NDArray[np.float16]]:
+        """For each text what the middle layers make of its first `most` word pieces, (T, L · D): of the layers those
+        from half way on, but the last. They tell more of a text's form than what is pooled to compare meanings."""
+        pieces = [encoding.ids[:most] for encoding in map(self._tokenizer.encode, texts)]
+        layers = range(len(self._layers) // 2, len(self._layers))
+        found: list[NDArray[np.float16]] = [np.empty(0, np.float16)] * len(texts)
+        with torch.inference_mode():
+            for batch in _batches(sorted(range(len(texts)), key=lambda number: len(pieces[number])), pieces):
+                some = [pieces[number] for number in batch]
+                with _threads(len(batch) * len(some[-1])):
+                    every = self._every(*self._padded(some))
+                    states = torch.cat([every[layer] for layer in layers], -1).half().cpu().numpy()
+                for row, number in zip(states, batch, strict=True):
+                    found[number] = row[: len(pieces[number])]
+        return found
+
+    def _padded(self, pieces: list[list[int]]) -> tuple[Tensor, Tensor | None]:
+        """(N, T) of texts, the shorter ones first; and where they are, None where that is everywhere."""
         longest = len(pieces[-1])
-        rows = [row + [self.padding] * (longest - len(row)) for row in pieces]
-        ids = torch.tensor(rows, device=self.device)
+        ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in pieces], device=self.device)
         lengths = torch.tensor([len(row) for row in pieces], device=self.device)
         there = torch.arange(longest, device=self.device) < lengths[:, None]
-        states = self._states(ids, None if len(pieces[0]) == longest else there).float()
+        return ids, None if len(pieces[0]) == longest else there
+
+    def _pooled(self, pieces: list[list[int]]) -> Tensor:
+        """One vector a text, (N, D); the shorter texts come first."""
+        ids, there = self._padded(pieces)
+        states = self._every(ids, there)[-1].float()
         if self.first:
             return states[:, 0]
-        return (states * there[:, :, None]).sum(1) / lengths[:, None]
+        if there is None:
+            return states.mean(1)
+        return (states * there[:, :, None]).sum(1) / there.sum(1, keepdim=True)
 
-    def _states(self, ids: Tensor, there: Tensor | None) -> Tensor:
-        """The last layer's states (N, T, D) of word pieces (N, T), of which those not `there` are padding.
+    def _every(self, ids: Tensor, there: Tensor | None) -> list[Tensor]:
+        """The states (N, T, D) before each layer and behind the last, of word pieces (N, T), of which those not `there`
+        are padding.
 
         Each layer: x = norm(x + W_o softmax(q kᵀ / √(D/H)) v), then x = norm(x + W_2 gelu(W_1 x)).
         """
         count, length = ids.shape
         x = layer_norm(self._words[ids] + self._places[:length], (self.dim,), *self._norm, self.epsilon).to(self.dtype)
-        mask = None if there is None else there[:, None, None, :]
+        mask, every = None if there is None else there[:, None, None, :], [x]
         for (qkv, attended, wide, narrow), (norm, last_norm) in self._layers:
             heads = qkv(x).view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             read = scaled_dot_product_attention(heads[0], heads[1], heads[2], mask)
             read = read.transpose(1, 2).reshape(count, length, self.dim)
             x = layer_norm(x + attended(read), (self.dim,), *norm, self.epsilon)
             x = layer_norm(x + narrow(gelu(wide(x))), (self.dim,), *last_norm, self.epsilon)
-        return x
+            every.append(x)
+        return every
 
 
 def is_bert(folder: Path) -> bool:

@@ -40,6 +40,11 @@ class Encoder(ABC):
         """Whether the model has learned the script that most of this text is in, as far as that is known."""
         return True
 
+    def states(self, texts: Sequence[str], most: int) -> list[NDArray[np.float16]] | None:
+        """For each text what the model makes of its first `most` word pieces, (T, W), W the same for all; None where
+        the model does not show that."""
+        return None
+
     def sample(self) -> list[str]:
         """Texts that show how its vectors lie, the same ones each time; none where it is not known what it reads."""
         return []

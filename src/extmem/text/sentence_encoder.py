@@ -51,9 +51,11 @@ class SentenceEncoder(Encoder):
         if is_bert(folder):
             bert = Bert(folder, dtype)
             self._embed = lambda texts, query: bert.embed([self._prompts[query] + text for text in texts])
+            self._states: Callable[[Sequence[str], int], list[NDArray[np.float16]]] | None = bert.states
             self.dim, self.max_length, self._vocabulary = bert.dim, bert.max_length, bert.vocabulary
         else:
             self._embed, self.max_length, self._vocabulary = _whole_library(folder, self._prompts)
+            self._states = None
             self.dim = self._embed(["width"], False).shape[1]
 
     def embed(self, texts: Sequence[str], query: bool) -> NDArray[np.float32]:
@@ -63,6 +65,9 @@ class SentenceEncoder(Encoder):
     def reads(self, text: str) -> bool:
         letters = [letter for letter in text if letter.isalpha()]
         return text.isascii() or 2 * sum(script_of(letter) in self._scripts for letter in letters) >= len(letters)
+
+    def states(self, texts: Sequence[str], most: int) -> list[NDArray[np.float16]] | None:
+        return None if self._states is None else self._states(texts, most)
 
     def sample(self) -> list[str]:
         words = sorted(piece for piece in self._vocabulary() if len(piece) > 2 and piece.isalpha())
