@@ -51,7 +51,8 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -72,14 +73,24 @@ def test_the_commands_of_the_readme_run_as_they_stand(model, corpus, tmp_path):
         (tmp_path / name).symlink_to(corpus.parent / name)
     typed = next(block for block in blocks(ROOT / "README.md", "sh") if block.startswith("extmem store"))
     assert typed in blocks(ROOT / "README.zh-CN.md", "sh")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(
-        ["bash", "-euxc", typed], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        ["bash", "-euxc", typed], cwd=tmp_path, env={**os.environ, "PATH": PATH}, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("A fruit\n")
     for shown in ("validation perplexity", "entries added", "+ both", "The with statement"):
         assert shown in ran.stdout
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "console")], ids=lambda page: page.name)
+def test_a_session_of_the_docs_prints_what_stands_there(page, tmp_path):
+    for block in blocks(page, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, expected = part.partition("\n")
+            ran = subprocess.run(
+                ["bash", "-c", command], cwd=tmp_path, env={**os.environ, "PATH": PATH}, capture_output=True, text=True
+            )
+            assert ran.stdout == expected.lstrip("\n"), f"{command}\n{ran.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

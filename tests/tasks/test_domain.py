@@ -38,6 +38,14 @@ def test_every_passage_says_where_it_stands(folder: Path) -> None:
     assert sorted(said) == sorted(lines[:-1])
 
 
+def test_a_long_row_is_of_one_line_though_its_text_has_more(tmp_path: Path) -> None:
+    memory, text = Memory(), "One sentence of a row.\\n" * 60
+    (tmp_path / "rows.jsonl").write_text(f'{{"text": "first"}}\n{{"text": "{text}"}}\n{{"text": "last"}}\n')
+    Domain(memory).read(tmp_path / "rows.jsonl")
+    assert [record.metadata["line"] for record in memory.scan()] == [1, *[2] * (len(memory) - 2), 3]
+    assert "rows.jsonl, line 2 (2)" in memory
+
+
 def test_reading_again_changes_what_changed_and_nothing_else(folder: Path) -> None:
     memory = Memory()
     domain = Domain(memory)

@@ -66,23 +66,26 @@ def test_a_page_of_html_gives_what_its_reader_sees(tmp_path: Path) -> None:
    <b>two</b><p>three<script>no()</script>
 <h2>Sub</h2><table><tr><td>x<td>y</table><time>noon</time> sharp"""
     assert read(tmp_path, "a.html", text) == [
-        Section("A & B\nOne two\nthree", None, 2, "A & B"),
-        Section("Sub\nx\ny\nnoon sharp", None, 5, "A & B / Sub"),
+        Section("A & B\nOne two\nthree", None, 2, "A & B", False),
+        Section("Sub\nx\ny\nnoon sharp", None, 5, "A & B / Sub", False),
     ]
 
 
 def test_a_table_gives_a_section_a_row_with_its_line(tmp_path: Path) -> None:
     found = read(tmp_path, "a.csv", 'name,what\napple,"red\nfruit"\npear,green,extra\n,\n')
     assert found == [
-        Section("name: apple\nwhat: red fruit", None, 2, "apple"),
-        Section("name: pear\nwhat: green\ncolumn 3: extra", None, 4, "pear"),
+        Section("name: apple\nwhat: red fruit", None, 2, "apple", False),
+        Section("name: pear\nwhat: green\ncolumn 3: extra", None, 4, "pear", False),
     ]
-    assert read(tmp_path, "a.tsv", "q\ta\n1\t2\n") == [Section("q: 1\na: 2", None, 2)]
+    assert read(tmp_path, "a.tsv", "q\ta\n1\t2\n") == [Section("q: 1\na: 2", None, 2, "", False)]
 
 
 def test_json_lines_give_their_text_or_all_their_fields(tmp_path: Path) -> None:
     found = read(tmp_path, "a.jsonl", '{"id": 1, "question": "why?", "more": [1]}\n\n{"text": "so", "title": "T"}\n')
-    assert found == [Section("id: 1\nquestion: why?\nmore: [1]", None, 1, "why?"), Section("so", None, 3, "T")]
+    assert found == [
+        Section("id: 1\nquestion: why?\nmore: [1]", None, 1, "why?", False),
+        Section("so", None, 3, "T", False),
+    ]
 
 
 def test_a_pdf_gives_its_pages(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""answer, domain. Knows: the tasks. Does not know: how they work."""
+"""answer, classify, domain. Knows: the tasks. Does not know: how they work."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from extmem.cli import given, output
 from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, WhereOption, line, opened
+from extmem.errors import InvalidInput
 from extmem.reading import Citation
 
 WriterOption = Annotated[
@@ -54,6 +55,57 @@ def answer(
             output.note(f"{output.counted(found.left_out, 'passage')} left out: the writer has no room for more")
     if found.text is None:
         raise typer.Exit(1)
+
+
+def classify(
+    text: Annotated[str | None, typer.Argument(help="The text; '-' reads it from standard input.")] = None,
+    memory: MemoryOption = DEFAULT,
+    namespace: NamespaceOption = None,
+    examples: Annotated[str, typer.Option(help="A csv, tsv or jsonl file with text and label, to remember.")] = "",
+    train: Annotated[bool, typer.Option("--train", help="Train on all that is remembered.")] = False,
+    model: Annotated[str | None, typer.Option(help="As of extmem embed; '' is none: by n-grams alone.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify TEXT by the labelled records of the memory, those stored with --examples, or with metadata
+    {"label": …}. Prints labels and their probabilities, then the nearest examples. What is remembered counts at once;
+    many examples tell more once trained on."""
+    from extmem.tasks.classify import Classifier
+    from extmem.text.labelled import read_labelled
+
+    if text is None and not examples and not train:
+        raise InvalidInput("nothing to do: give a TEXT, --examples FILE or --train.")
+    done: dict[str, Any] = {}
+    with (
+        opened(memory, namespace, create=bool(examples)) as handle,
+        warnings.catch_warnings(record=True) as said,
+        output.Bar("classifying", as_json) as bar,
+    ):
+        warnings.simplefilter("always")
+        classifier = Classifier(handle, model)
+        if examples:
+            done["remembered"] = classifier.remember(read_labelled(examples))
+        if train:
+            done["trained"] = classifier.train(lambda part, at, total: bar.update(at, total, part))
+        found = None if text is None else classifier.classify(given.text(text))
+        near = [] if found is None else [(one, line(handle.retrieve(one.key))) for one in found.citations]
+    for warning in said:
+        output.note(str(warning.message))
+    if found is not None:
+        done |= {"label": found.label, "probabilities": found.probabilities}
+        done["citations"] = [_json(one) for one in found.citations]
+    if as_json:
+        output.as_json(done)
+        return
+    if examples:
+        output.raw(f"{memory}: {output.counted(done['remembered'], 'example')} remembered")
+    if train:
+        counts = ", ".join(f"{label} {count:,}" for label, count in done["trained"].items())
+        output.raw(f"{memory}: trained on {counts}")
+    if found is not None:
+        for label, probability in list(found.probabilities.items())[:5]:
+            output.raw(f"{probability:6.1%}  {label}")
+        for one, shown in near[:3]:
+            output.raw(f"  {one.weight:4.0%}  {one.key}  {shown}")
 
 
 def domain(
@@ -127,4 +179,4 @@ def _json(one: Citation) -> dict[str, Any]:
     return {"key": one.key, "start": one.start, "end": one.end, "weight": one.weight}
 
 
-COMMANDS = (answer, domain)
+COMMANDS = (answer, classify, domain)

@@ -157,7 +157,7 @@ def _records(name: str, file: Path) -> Iterator[Record]:
     seen: dict[str, int] = {}
     for section in read_sections(file):
         for start, end in passages(section.text, WORDS):
-            line = section.line + section.text.count("\n", 0, start)
+            line = section.line + (section.text.count("\n", 0, start) if section.lines else 0)
             key = _place(name, section, line)
             seen[key] = seen.get(key, 0) + 1
             key = key if seen[key] == 1 else f"{key} ({seen[key]})"

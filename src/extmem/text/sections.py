@@ -30,12 +30,13 @@ TITLES = ("title", "name", "question", "heading")  # columns that name what a ro
 
 class Section(NamedTuple):
     """A text, the page it stands on (None where a file has none), the line of the page or of the file that it begins
-    at, and its title. Its own line breaks are the file's, so that a line within it can be counted, but for html."""
+    at, and its title. `lines` says whether its line breaks are those of the file, so that lines within it count."""
 
     text: str
     page: int | None = None
     line: int = 1
     title: str = ""
+    lines: bool = True
 
 
 def read_sections(file: Path) -> Iterator[Section]:
@@ -142,7 +143,7 @@ def _fields(fields: dict[str, str], line: int) -> Section:
     """A row: its fields a line each."""
     there = {name: " ".join(value.split()) for name, value in fields.items() if value.strip()}
     title = next((there[name] for name in there if name.lower() in TITLES), "")
-    return Section("\n".join(f"{name}: {value}" for name, value in there.items()), None, line, title)
+    return Section("\n".join(f"{name}: {value}" for name, value in there.items()), None, line, title, False)
 
 
 def _html(text: str) -> Iterator[Section]:
@@ -193,5 +194,5 @@ class _Page(HTMLParser):
     def end(self) -> None:
         """Ends the section that was gathered."""
         text = re.sub(r" ?\n[ \n]*", "\n", "".join(self._pieces)).strip()
-        self.sections.append(Section(text, None, self._line, " / ".join(filter(None, self._titles))))
+        self.sections.append(Section(text, None, self._line, " / ".join(filter(None, self._titles)), False))
         self._pieces = []

@@ -1,0 +1,57 @@
+"""Labelled texts: examples of classes as files hold them.
+
+Knows: csv, tsv and jsonl with "text" and "label". Does not know: classifiers, memories.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from extmem.errors import CorpusError
+from extmem.text.documents import file_text
+
+SHAPE = 'give csv or tsv whose first row names "text" and "label", or jsonl of {"text": …, "label": …}'
+
+
+def read_labelled(path: str | Path) -> list[tuple[str, str]]:
+    """The (text, label) of every row of a file, at least one; any of them may be .gz. Raises CorpusError, naming the
+    file and the line: no such file, another form, a row without a text or a label."""
+    file = Path(path)
+    kind = Path(file.name.removesuffix(".gz")).suffix.lower()
+    if kind not in (".csv", ".tsv", ".jsonl"):
+        raise CorpusError(f"{file} is of a kind that is not read: {SHAPE}.", file)
+    text = file_text(file)
+    rows = _objects(file, text) if kind == ".jsonl" else _table(file, text, "\t" if kind == ".tsv" else ",")
+    found = []
+    for line, row in rows:
+        said, label = row.get("text"), row.get("label")
+        if not isinstance(said, str) or not said.strip() or label is None or str(label).strip() == "":
+            raise CorpusError(f"{file}, line {line} has no text or no label: {SHAPE}.", file)
+        found.append((said, str(label).strip()))
+    if not found:
+        raise CorpusError(f"{file} holds no examples: {SHAPE}.", file)
+    return found
+
+
+def _table(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    try:
+        for row in reader:
+            yield reader.line_num, dict(row)
+    except csv.Error as error:
+        raise CorpusError(f"{file}, line {reader.line_num}: {error}; mend it.", file) from error
+
+
+def _objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
+        yield number, row if isinstance(row, dict) else {}
