@@ -16,6 +16,7 @@ from extmem.cli import demo, exchange, memory, model, output, records, search, t
 from extmem.errors import ExtmemError, VersionConflict, storage_error
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
+EXTRAS = {"sklearn": "tasks", "scipy": "tasks", "pypdf": "documents", "transformers": "writers"}  # other than lm
 STOPPED = "stopped; what was saved before is intact. Run the same command again to go on."
 
 app = typer.Typer(
@@ -86,7 +87,8 @@ def _failed(error: BaseException) -> int:
     elif isinstance(error, KeyboardInterrupt | typer.Abort):
         message = STOPPED
     elif isinstance(error, ImportError) and "pip install" not in message:
-        message += ". Install what it needs: pip install 'extmem[lm]'"
+        extra = EXTRAS.get((error.name or "").partition(".")[0], "lm")
+        message += f". Install what it needs: pip install 'extmem[{extra}]'"
     typed = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     output.failure(message, type(error).__name__, "--json" in typed)
     return 1 if isinstance(error, VersionConflict) else 2
