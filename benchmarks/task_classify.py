@@ -39,6 +39,7 @@ def rows(data: Path, say: Callable[[str], None]) -> Rows:
     ):
         say(f"classify: {name}, {len(train):,} examples")
         found[name] = {"without": plain(train, dev, "Chn" in name), "with": ours(train, dev)}
+        say(f"classify: {found[name]}")
     sets = {"TREC-6": trec(data), "AG News": news(data)}
     for name, examples in sets.items():
         folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(examples, [label for _, label in examples]))
@@ -48,7 +49,9 @@ def rows(data: Path, say: Callable[[str], None]) -> Rows:
             "without": mean(plain(*pair, False) for pair in pairs),
             "with": mean(ours(*pair) for pair in pairs),
         }
+        say(f"classify: {found[f'{name}, two of five folds']}")
     found["PubMedQA, ten folds"] = pubmed(data, say)
+    say(f"classify: {found['PubMedQA, ten folds']}")
     for name, examples in sets.items():
         found[f"{name}, a new class"] = added(examples, say, name)
     return found

@@ -19,7 +19,7 @@ from sklearn.decomposition import PCA
 
 WIDTH = 128
 NEAREST, WARMTH = 10, 0.1
-SHRUNK = 0.1  # of the variances within classes that is their mean
+SHRUNK = 0.1  # of the variances within classes that is their mean; more where there are few examples
 
 Array = NDArray[np.float32]
 
@@ -34,16 +34,19 @@ class Space:
     centre: Array  # (W,)
 
     @classmethod
-    def fit(cls, vector_ND: Array, label_N: NDArray[np.int64]) -> Space:
-        """The space of labelled vectors, at least one of every label 0, 1, …"""
-        shift, scale = vector_ND.mean(0), vector_ND.std(0) + np.float32(1e-6)
+    def fit(cls, vector_ND: Array, label_N: NDArray[np.int64], standardise: bool = True) -> Space:
+        """The space of labelled vectors, at least one of every label 0, 1, …; `standardise` where the widths of their
+        dimensions say nothing."""
+        shift = vector_ND.mean(0)
+        scale = vector_ND.std(0) + np.float32(1e-6) if standardise else np.ones_like(shift)
         width = min(WIDTH, *vector_ND.shape)
         main = PCA(width, svd_solver="randomized", random_state=0).fit((vector_ND - shift) / scale)
         axes_DW = main.components_.T.astype(np.float32)
         near_NW = (vector_ND - shift) / scale @ axes_DW
         mean_CW = np.stack([near_NW[label_N == label].mean(0) for label in range(int(label_N.max()) + 1)])
         values, turned = np.linalg.eigh(np.cov((near_NW - mean_CW[label_N]).T).reshape(width, width))
-        values = (1 - SHRUNK) * values + SHRUNK * values.mean() + 1e-9
+        shrunk = min(1.0, max(SHRUNK, width / len(vector_ND)))
+        values = (1 - shrunk) * values + shrunk * values.mean() + 1e-9
         turn_WW = (turned * values**-0.25).astype(np.float32)
         return cls(shift, scale, axes_DW @ turn_WW, mean_CW.mean(0) @ turn_WW)
 

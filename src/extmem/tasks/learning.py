@@ -130,7 +130,7 @@ def learn(
         raw = _pooled(states)
         if len(texts) >= ENOUGH:
             head = fit_attentive(states, label_N, len(classes), lambda done, total: progress("training", done, total))
-    space = Space.fit(raw, label_N)
+    space = Space.fit(raw, label_N, standardise=states is not None)
     used = None if encoder is None or states is None else encoder.fingerprint
     return Learning(classes, ngrams, weight, bias, space, down, head, space.of(raw), label_N, id_N, used)
 

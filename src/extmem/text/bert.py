@@ -98,6 +98,8 @@ class Bert:
     def states(self, texts: Sequence[str], most: int) -> list[NDArray[np.float16]]:
         """For each text what the middle layers make of its first `most` word pieces, (T, L · D): of the layers those
         from half way on, but the last. They tell more of a text's form than what is pooled to compare meanings."""
+        if not texts:
+            return []
         pieces = [encoding.ids[:most] for encoding in map(self._tokenizer.encode, texts)]
         layers = range(len(self._layers) // 2, len(self._layers))
         found: list[NDArray[np.float16]] = [np.empty(0, np.float16)] * len(texts)
