@@ -109,7 +109,7 @@ def finance(data: Path, place: Path, say: Callable[[str], None]) -> Rows:
             path.write_text(evidence["evidence_text_full_page"], encoding="utf-8")
             pages.add(f"filings/{path.relative_to(folder).as_posix()}")
         asked.append(Asked(item["question"], frozenset(pages)))
-    base = Base(folder, lambda record: str((record.metadata or {})["document"]), True, say)
+    base = Base(folder, lambda record: str((record.metadata or {})["file"]), True, say)
     return figures("finance, FinanceBench", base, asked)
 
 

@@ -63,7 +63,7 @@ def test_labels_are_remembered_trained_and_told(folder: Path) -> None:
         (("answer", "Eiffel Tower finished?", "--writer", "no such model"), "is not a folder, and no causal model"),
         (("classify", "text", "--model", ""), "no record has a label"),
         (("classify",), "nothing to do"),
-        (("classify", "text", "--examples", "nowhere.csv"), "nowhere.csv cannot be read"),
+        (("classify", "text", "--examples", "nowhere.csv"), "nowhere.csv does not exist"),
         (("domain", "nowhere"), "nowhere does not exist"),
     ],
 )
@@ -71,7 +71,8 @@ def test_what_cannot_be_done_is_refused_in_a_line(folder: Path, words: tuple[str
     assert cause in refused(run(*words, folder=folder))
 
 
-def test_asking_makes_no_memory(tmp_path: Path) -> None:
-    for words in (("answer", "why?"), ("classify", "text"), ("domain",)):
+def test_what_fails_makes_no_memory(tmp_path: Path) -> None:
+    missing = ("classify", "--examples", "missing.csv")
+    for words in (("answer", "why?"), ("classify", "text"), ("domain",), ("domain", "nowhere"), missing):
         refused(run(*words, folder=tmp_path))
     assert list(tmp_path.iterdir()) == []

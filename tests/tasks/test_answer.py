@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from extmem import Memory
-from extmem.errors import ModelError
+from extmem.errors import InvalidInput, ModelError
 from extmem.tasks.answer import EDITED, KNOWN, Answer, answer, edit
 from extmem.writers.base import Writer, Written
 
@@ -145,3 +145,52 @@ def test_when_a_writer_fails_nothing_is_lost(memory: Memory) -> None:
     with pytest.raises(ModelError, match="down"):
         answer(memory, "When was the Eiffel Tower finished?", writer=Quoting(Written("", ())))
     assert answer(memory, "When was the Eiffel Tower finished?").text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "question"),
+    [
+        ("Paris", "visited in May", "Who founded the city of Paris?"),
+        ("apples", "red or green", "Who invented the steam engine that presses apples?"),
+        ("The capital of France is", "Paris", "How tall is the highest mountain of France?"),
+        ("The capital of France is", "!!!", "What is the capital of France?"),
+        ("几内亚的首都是", "科纳克里", "赤道几内亚的首都是什么？"),
+    ],
+)
+def test_what_only_names_the_same_is_no_answer(key: str, value: str, question: str) -> None:
+    memory = Memory()
+    memory.store(key, value)
+    assert answer(memory, question).text is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "question"),
+    [
+        ("apple", "A fruit", "What is an apple?"),
+        ("The population of France is", 67000000, "How many people are the population of France?"),
+        ("几内亚的首都是", "科纳克里", "几内亚的首都是哪里？"),
+    ],
+)
+def test_what_asks_for_it_is_answered(key: str, value: object, question: str) -> None:
+    memory = Memory()
+    memory.store(key, value)
+    assert answer(memory, question).text == str(value)
+
+
+@pytest.mark.parametrize("metadata", [{"kind": "passage"}, {"label": "x"}, {"session": 1}])
+def test_a_passage_an_example_and_a_turn_are_no_facts(metadata: dict[str, object]) -> None:
+    memory = Memory()
+    memory.store("France/notes.txt, line 1", "See the other file.", metadata=metadata)
+    assert answer(memory, "Who is the president of France?").text is None
+
+
+@pytest.mark.parametrize("question", ["", "  ", None])
+def test_a_blank_question_is_refused(memory: Memory, question: str) -> None:
+    with pytest.raises(InvalidInput, match="asks nothing"):
+        answer(memory, question)
+
+
+def test_a_writers_no_in_any_form_is_a_no(memory: Memory) -> None:
+    for said in ("Not in memory [1].", '"not in memory"', "**Not in memory.**"):
+        found = answer(memory, "When was the Eiffel Tower finished?", writer=Quoting(Written(said, (0,))))
+        assert found.text is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from extmem import Memory
-from extmem.errors import InvalidInput
+from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.tasks.classify import Classifier
 
 FRUIT = ["apple", "pear", "plum", "cherry", "peach", "grape", "melon", "lemon", "mango", "fig"]
@@ -145,3 +146,49 @@ def test_the_same_examples_give_the_same_answer() -> None:
         classifier.train()
         found.append(list(classifier.classify("A sweet thing of steel.").probabilities.values()))
     assert np.array_equal(*found)
+
+
+def test_what_was_undone_has_no_part_in_an_answer() -> None:
+    memory = Memory()
+    classifier = Classifier(memory, "")
+    classifier.remember(examples())
+    with pytest.raises(KeyError), memory.transaction():
+        memory.store("A", "zebra zebra", metadata={"label": "tool"})
+        assert classifier.classify("zebra zebra").citations[0].key == "A"
+        raise KeyError
+    memory.store("B", "quark quark", metadata={"label": "fruit"})
+    assert classifier.classify("zebra zebra") == Classifier(memory, "").classify("zebra zebra")
+
+
+@pytest.mark.parametrize("pair", [("ab", "cd"), ("!!!", "???"), ("a", "b"), ("same", "Same"), ("苹果", "锤子")])
+def test_two_examples_are_enough(pair: tuple[str, str]) -> None:
+    for encoder in ("", None):
+        classifier = Classifier(Memory(), encoder)
+        classifier.remember(zip(pair, "xy", strict=True))
+        assert set(classifier.classify(pair[0]).probabilities) == {"x", "y"}
+
+
+def test_expired_examples_and_labels_that_are_none_do_not_count() -> None:
+    memory = Memory()
+    classifier = Classifier(memory, "")
+    classifier.remember(examples())
+    memory.store("late", "a ripe fig", metadata={"label": "gone"}, ttl=0.01)
+    for label in (None, "", 3, ["a"]):
+        memory.store(f"odd {label}", "a ripe fig", metadata={"label": label})
+    time.sleep(0.05)
+    assert classifier.train() == {"fruit": 30, "tool": 30}
+
+
+def test_damaged_training_is_told_and_struck_out(tmp_path: Path) -> None:
+    with Memory(tmp_path / "m") as memory:
+        classifier = Classifier(memory, "")
+        classifier.remember(examples())
+        classifier.train()
+        (file,) = (tmp_path / "m").rglob("classifier*.safetensors*")
+        file.write_bytes(b"rubbish")
+        assert any("classifier.safetensors" in line for line in memory.verify())
+        with pytest.raises(MemoryFormatError, match="repair"):
+            Classifier(memory, "").classify("a ripe fig")
+        memory.repair()
+        assert memory.verify() == []
+        assert Classifier(memory, "").classify("a ripe juicy sweet fig").label == "fruit"

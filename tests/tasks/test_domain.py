@@ -57,7 +57,7 @@ def test_reading_again_changes_what_changed_and_nothing_else(folder: Path) -> No
     (folder / "apples.md").write_text("# Apples\n\nApples are green.\n")
     again = domain.read(folder)
     assert (again.new, again.forgotten) == (1, 1)
-    assert [hit.value for hit in memory.search("apples green", where={"metadata.document": "fruit/apples.md"})] == [
+    assert [hit.value for hit in memory.search("apples green", where={"metadata.file": "fruit/apples.md"})] == [
         "# Apples\n\nApples are green."
     ]
     assert memory.search("cool") == []
@@ -91,6 +91,31 @@ def test_a_file_that_can_no_longer_be_read_keeps_what_is_remembered(folder: Path
     (folder / "apples.md").write_bytes(b"\0")
     assert len(domain.read(folder, prune=True).refused) == 1
     assert domain.documents()["fruit/apples.md"] == 2
+
+
+def test_a_file_does_not_take_the_place_of_another_of_its_name(folder: Path, tmp_path: Path) -> None:
+    memory = Memory()
+    Domain(memory).read(folder)
+    other = tmp_path / "other" / "fruit"
+    other.mkdir(parents=True)
+    (other / "apples.md").write_text("Apples are blue.")
+    (other / "more.txt").write_text("More about fruit.")
+    added = Domain(memory).read(other)
+    assert (added.files, len(added.refused)) == (1, 1)
+    assert "goes by the name of" in added.refused[0]
+    assert "fruit/apples.md, line 1, Apples" in memory
+    memory.store("fruit/new.txt, line 1", "mine")
+    (folder / "new.txt").write_text("Theirs.")
+    assert "is another record's" in Domain(memory).read(folder).refused[0]
+    assert memory.retrieve("fruit/new.txt, line 1") == "mine"
+
+
+def test_a_folder_that_was_moved_is_read_again(folder: Path, tmp_path: Path) -> None:
+    domain = Domain(Memory())
+    domain.read(folder)
+    (tmp_path / "there").mkdir()
+    moved = folder.rename(tmp_path / "there" / "fruit")
+    assert domain.read(moved).refused == ()
 
 
 def test_the_glossary_has_what_was_defined_and_what_passages_explain(folder: Path) -> None:

@@ -71,12 +71,23 @@ def test_a_page_of_html_gives_what_its_reader_sees(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_not_closed_hides_nothing_and_a_page_without_headings_has_its_own_title(tmp_path: Path) -> None:
+    text = "<head><title>Fruit</title></head><nav>no<body><p>Apples &lt; pears."
+    assert read(tmp_path, "a.html", text) == [Section("Apples < pears.", None, 1, "Fruit", False)]
+
+
+def test_headings_of_any_depth_and_fences_of_any_length_are_read(tmp_path: Path) -> None:
+    text = "### Deep\na\n## Upper\nb\n````\n```\n# no\n````\n```one line```\n# Top\nc"
+    assert [section.title for section in read(tmp_path, "a.md", text)] == ["Deep", "Upper", "Top"]
+
+
 def test_a_table_gives_a_section_a_row_with_its_line(tmp_path: Path) -> None:
     found = read(tmp_path, "a.csv", 'name,what\napple,"red\nfruit"\npear,green,extra\n,\n')
     assert found == [
         Section("name: apple\nwhat: red fruit", None, 2, "apple", False),
         Section("name: pear\nwhat: green\ncolumn 3: extra", None, 4, "pear", False),
     ]
+    assert read(tmp_path, "b.csv", "name,dose,dose,\nx,1,2,3\n")[0].text == "name: x\ndose: 1\ncolumn 3: 2\ncolumn 4: 3"
     assert read(tmp_path, "a.tsv", "q\ta\n1\t2\n") == [Section("q: 1\na: 2", None, 2, "", False)]
 
 
@@ -107,6 +118,8 @@ def test_a_pdf_gives_its_pages(tmp_path: Path) -> None:
         ("a.csv", b"name,what\n", "holds no text"),
         ("a.jsonl", b'{"text": "x"}\n{', "line 2 is not JSON"),
         ("a.jsonl", b"[1]", "line 1 is not an object"),
+        ("a.jsonl", b'{"text": "half \\ud800"}', "line 1 holds half a character"),
+        ("a.html", b"<p>a</p><![x<p>b</p>", "not HTML"),
         ("a.docx", b"PK", "of a kind that is not read"),
         ("a.txt.gz", b"no gzip", "not a whole gzip"),
     ],

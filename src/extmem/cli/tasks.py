@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +77,7 @@ def classify(
     if text is None and not examples and not train:
         raise InvalidInput("nothing to do: give a TEXT, --examples FILE or --train.")
     done: dict[str, Any] = {}
+    labelled = read_labelled(examples) if examples else []
     with (
         opened(memory, namespace, create=bool(examples)) as handle,
         warnings.catch_warnings(record=True) as said,
@@ -83,7 +86,7 @@ def classify(
         warnings.simplefilter("always")
         classifier = Classifier(handle, model)
         if examples:
-            done["remembered"] = classifier.remember(read_labelled(examples))
+            done["remembered"] = classifier.remember(labelled)
         if train:
             done["trained"] = classifier.train(lambda part, at, total: bar.update(at, total, part))
         found = None if text is None else classifier.classify(given.text(text))
@@ -121,12 +124,13 @@ def domain(
 ) -> None:
     """Make a knowledge base of PATH. Every passage is stored with its file, page and line, and embedded; run again, it
     reads what changed. Then ask it with extmem answer or search. Without PATH it lists the files that are there."""
-    from extmem.tasks.domain import Domain
+    from extmem.tasks.domain import Domain, named
 
     if path is None:
         with opened(memory, namespace) as handle:
             _show_domain(Domain(handle), glossary, as_json)
         return
+    named(Path(path))  # before a memory is made
     with opened(memory, namespace, create=True) as handle:
         base = Domain(handle)
         with output.Bar("reading", as_json) as bar:
@@ -136,7 +140,7 @@ def domain(
             with output.Bar("embedding", as_json) as bar:
                 embedded = _embedded(handle, bar)
         if as_json:
-            output.as_json({**vars(added), "embedded": embedded})
+            output.as_json({**asdict(added), "embedded": embedded})
             return
         for said in added.refused:
             output.note(said)

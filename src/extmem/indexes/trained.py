@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from extmem.errors import MemoryFormatError
 from extmem.indexes.base import TRAINED, Index
 from extmem.records.base import Record, Records
 
@@ -47,14 +49,17 @@ class Trained(Index):
             return True
 
     def load(self) -> Learned | None:
-        """What was kept, if it is still there. Raises MemoryFormatError where its file is damaged."""
+        """What was kept, if it is still there. Raises MemoryFormatError where its file is missing or damaged."""
         with self.records.reading():
             note = self.note()
-            return (
-                None
-                if note is None
-                else Learned(load(self.records.read_file(self._file)), note["about"], note["through"])
-            )
+            if note is None:
+                return None
+            try:
+                arrays = load(self.records.read_file(self._file))
+            except SafetensorError as error:
+                cure = "extmem verify --repair strikes it out; then train again"
+                raise MemoryFormatError(f"{self._file} is damaged ({error}): {cure}.", self._file) from error
+            return Learned(arrays, note["about"], note["through"])
 
     def note(self) -> Mapping[str, Any] | None:
         """What the ledger says of it."""
@@ -71,8 +76,8 @@ class Trained(Index):
         self.records.ledger_remove(TRAINED, self.name)
 
     def verify(self) -> list[str]:
-        return (
-            []
-            if self.note() is None or self._file in self.records.files(FOLDER)
-            else [f"{self.name}: its file is gone"]
-        )
+        try:
+            self.load()
+        except MemoryFormatError as error:
+            return [str(error)]
+        return []

@@ -40,7 +40,8 @@ class Space:
         shift = vector_ND.mean(0)
         scale = vector_ND.std(0) + np.float32(1e-6) if standardise else np.ones_like(shift)
         width = min(WIDTH, *vector_ND.shape)
-        main = PCA(width, svd_solver="randomized", random_state=0).fit((vector_ND - shift) / scale)
+        with np.errstate(divide="ignore", invalid="ignore"):  # its share of a variance that may be 0, which none asks
+            main = PCA(width, svd_solver="randomized", random_state=0).fit((vector_ND - shift) / scale)
         axes_DW = main.components_.T.astype(np.float32)
         near_NW = (vector_ND - shift) / scale @ axes_DW
         mean_CW = np.stack([near_NW[label_N == label].mean(0) for label in range(int(label_N.max()) + 1)])

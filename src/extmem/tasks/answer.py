@@ -3,9 +3,10 @@
 Knows: what a search finds, facts, sentences, how a question covers them. Does not know: indexes, how it is shown.
 
 No language model is needed. A fact is a record whose key is a statement and whose value ends it in a few words ("The
-capital of France is" -> "Paris"); a question is about it where it speaks of the same name (`text/names.py`). Of the
-facts that it is about and the sentences of the passages found, with T the terms that say what the question is about
-and w_t the rarity of each,
+capital of France is" -> "Paris"); a question is about it where it speaks of the same name (`text/names.py`) and asks
+for nothing of another kind. One whose key is no more than a name answers only what asks for little else. Of the facts
+that it is about and the sentences of the passages found, with T the terms that say what the question is about and w_t
+the rarity of each,
 
     held(t, s) = max([t in s], ½ [t in the sentence before s], 0.3 [t in the one before that])
     score(s) = Σ_t held(t, s) / |T| + 0.3 [a fact] + 0.1 [of the first passage] − 0.1 [nothing of the kind asked for]
@@ -21,19 +22,23 @@ Shapes: S sentences, T terms.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extmem.errors import InvalidInput
+from extmem.indexes.keyword import is_grouped
 from extmem.memory import Memory
 from extmem.reading import Citation, Hit, Span
+from extmem.records.base import Record
 from extmem.records.where import Where
 from extmem.text.asking import fits, subject, tells
 from extmem.text.names import Question, name_in
 from extmem.text.sentences import sentences
-from extmem.text.terms import terms
+from extmem.text.terms import content, terms
 from extmem.writers.base import TOKENS, Writer
 
 FOUND = 16  # records that a search finds, among which facts are looked for
@@ -43,15 +48,19 @@ BEFORE = (0.5, 0.3)  # what a term counts that stands 1, 2 sentences before
 FACT, FIRST, UNFIT = 0.3, 0.1, 0.1
 SAME = 0.02  # facts that differ by less cover a question alike
 CENTRE, KNOWN = 0.45, 0.27
+NAMED = 0.8  # a term, or a record whose key is a name alone, must cover so much of the question
+PASSAGE, TERM = "passage", "term"  # metadata "kind": what a domain read, and its glossary's terms
+GLOSSARY = "glossary/"  # begins the keys of terms
 EDITED = "edited/"  # begins the keys of facts that stand over what was known
 NOT_IN_MEMORY = "not in memory"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` is the answer, None where the memory has none; `citations` are the places that it is from, the
-    weightiest first: their weights sum to 1. `confidence` is what speaks for it, known from KNOWN on. Of a writer's
-    answer, `dropped` are the citations of what it was not given, `left_out` the passages it had no room for."""
+    """`text` is the answer, None where the memory has none; `citations` are the places that it is from, the weightiest
+    first: their weights sum to 1, but where a writer cites nothing. `confidence` is what speaks for it, known from
+    KNOWN on. Of a writer's answer, `dropped` are the citations of what it was not given, `left_out` the passages it had
+    no room for."""
 
     text: str | None
     citations: tuple[Citation, ...]
@@ -78,7 +87,8 @@ class _Candidate:
 
 def edit(memory: Memory, statement: str, value: str) -> None:
     """Has the memory answer `value` to what `statement` says, whatever it knew: `edit(memory, "The capital of France
-    is", "Lyon")`. What was known stays beneath, and is the answer again when `EDITED + statement` is forgotten."""
+    is", "Lyon")`. What was known stays beneath, and is the answer again when `EDITED + statement` is forgotten; what is
+    stored later on the same name is newer than this."""
     memory.store(f"{EDITED}{statement}", value)
 
 
@@ -95,10 +105,13 @@ def answer(
     """What the memory says to a question: the fact or the best sentence of the first `passages` found, or what a
     `writer` (`writers.base.writer_named`) makes of them; nothing where the confidence is below `least`. Raises
     InvalidInput; with a writer ModelError, where nothing is lost and the question can be asked without one."""
-    hits = [hit for hit in memory.search(question, max(FOUND, passages), where) if isinstance(hit.value, str)]
+    if not isinstance(question, str) or not question.strip():
+        raise InvalidInput(f"{question!r} asks nothing: give a question.", question)
+    hits = [hit for hit in memory.search(question, max(FOUND, passages), where) if type(hit.value) in (str, int, float)]
     wanted = _wanted(memory, question)
-    found = [*_facts(memory, question, hits, wanted), *_sentences(question, hits[:passages], wanted)]
-    if not found:
+    texts = [hit for hit in hits if isinstance(hit.value, str)][:passages]
+    found = [*_facts(memory, question, hits, wanted), *_sentences(question, texts, wanted)]
+    if not found or not wanted:
         return Answer(None, (), 0.0)
     best = max(found, key=lambda one: one.score)  # of equal ones the first
     confidence = max(best.cover, KNOWN) if best.fact else best.cover + _nearness(memory, question, best.text)
@@ -106,7 +119,7 @@ def answer(
         return Answer(None, (), confidence)
     if writer is None:
         return Answer(best.text, (Citation(best.key, *best.span, 1.0),), confidence)
-    return _written(writer, question, found, hits[:passages], confidence, max_tokens)
+    return _written(writer, question, found, texts, confidence, max_tokens)
 
 
 def _written(
@@ -122,7 +135,7 @@ def _written(
     facts = {one.key: one.said for one in found if one.fact}
     sources = facts | {hit.key: str(hit.value) for hit in hits if hit.key not in facts}
     written = writer.write(question, list(sources.values()), max_tokens)
-    if not written.text or written.text.strip(" .\n").lower() == NOT_IN_MEMORY:
+    if re.sub(r"\[.*?\]|[^\w\s]", "", written.text).strip().lower() in ("", NOT_IN_MEMORY):
         return Answer(None, (), confidence, written.dropped, written.left_out)
     keys = list(sources)
     cited = [keys[place] for place in written.cited if keys[place] in best]
@@ -135,15 +148,16 @@ def _wanted(memory: Memory, question: str) -> dict[str, float]:
     with memory.records.reading():
         matches = memory.derived.keyword.search(subject(question))
     known = {term: float(rarity) for term, rarity in zip(matches.terms, matches.rarity, strict=True)}
-    return {term: rarity for term, rarity in known.items() if tells(term)} or known
+    return {term: rarity for term, rarity in known.items() if tells(term)}
 
 
 def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str, float]) -> list[_Candidate]:
     """The facts that a question is about, of those that cover it best; the newest first."""
     asked, found = Question(question), list[tuple[_Candidate, Span]]()
     for hit in hits:
-        statement, value = hit.key.removeprefix(EDITED), str(hit.value)
-        if len(value.split()) > VALUE or len(statement.split()) > STATEMENT:
+        record, value = memory.record(hit.key), str(hit.value)
+        statement = hit.key.removeprefix(EDITED).removeprefix(GLOSSARY)
+        if record is None or not _may_be_fact(record, statement, value) or not fits(question, value):
             continue
         name = name_in(statement)
         place = asked.place(name) if name else None
@@ -153,13 +167,23 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
         in_clause = set(terms(clause))
         there = {term: rarity for term, rarity in wanted.items() if term in in_clause} or wanted
         cover = float((_held([statement], there) @ _weights(there))[0])
+        if set(content(terms(statement))) <= set(name.terms) and cover < NAMED:
+            continue
         cover = 1.0 + cover if statement.casefold().startswith(clause.casefold().rstrip("?")) else cover
-        said = f"{statement} {value}"
+        said = f"{statement}{':' if hit.key.startswith(GLOSSARY) else ''} {value}"
         found.append((_Candidate(hit.key, Span(0, len(value)), value, said, cover, cover + FACT, True), place))
     whole = [one for one, place in found if not any(_within(place, other) for _, other in found)]
     top = max((one.cover for one in whole), default=0.0)
     alike = [one for one in whole if one.cover >= top - SAME]
     return sorted(alike, key=lambda one: -_id(memory, one.key))
+
+
+def _may_be_fact(record: Record, statement: str, value: str) -> bool:
+    """Whether a record has the form of a fact, or is a term of a glossary; a passage and a labelled text are none."""
+    about = record.metadata or {}
+    if about.get("kind") == PASSAGE or "label" in about or is_grouped(record) or not any(map(str.isalnum, value)):
+        return False
+    return about.get("kind") == TERM or (len(value.split()) <= VALUE and len(statement.split()) <= STATEMENT)
 
 
 def _within(one: Span, other: Span) -> bool:

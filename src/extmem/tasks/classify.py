@@ -7,9 +7,9 @@ head over the encoder's states, and p_k of the nearest examples,
 
     p(c | x) = 0.7 softmax(log p_h + ½ log p_n) + 0.3 p_k
 
-without p_h where there are few examples, or no encoder that reads them; of p_k alone where nothing is trained. What is
-stored after training counts at once, among the nearest, and a class that is new by where its examples lie
-(`nn/examples.py`). What was trained goes with the first example that had a part in it and is forgotten.
+without p_h where there are few examples, or no encoder that reads them; where nothing is trained, what can be learned
+on the spot. What is stored after training counts at once, among the nearest, and a class that is new by where its
+examples lie (`nn/examples.py`). What was trained goes with the first example that had a part in it and is forgotten.
 Shapes: N examples, C classes.
 """
 
@@ -29,6 +29,7 @@ from extmem.memory import Memory
 from extmem.nn.examples import Array, nearest, newness, unit
 from extmem.reading import Citation
 from extmem.records.base import Record
+from extmem.records.values import check_key
 from extmem.tasks.learning import ENOUGH, Learning, Progress, learn
 from extmem.text.encoder import DEFAULT, Encoder, encoder_named
 
@@ -70,14 +71,16 @@ class Classifier:
         self._seen: tuple[object, Learning, _Examples] | None = None
 
     def remember(self, examples: Iterable[tuple[str, str]]) -> int:
-        """Stores pairs (text, label), each under a key made of its text, so that a text has one label; how many."""
-        records = [_example(text, label) for text, label in examples]
-        self.memory.store_many(records)
+        """Stores pairs (text, label), each under a key made of its text, so that a text has one label, the last that it
+        is given; how many texts. Raises InvalidInput."""
+        records = {record.key: record for record in (_example(text, label) for text, label in examples)}
+        self.memory.store_many(records.values())
         return len(records)
 
     def train(self, progress: Progress = lambda part, done, total: None) -> dict[str, int]:
         """Trains on all examples, and has the memory keep that; how many there are of each class.
         `progress(part, done, total)`. Raises InvalidInput where there are none, or of one class alone."""
+        self.memory.timeline.settle()
         records = self._records(0)
         learning = _learn(records, self.encoder, progress)
         arrays, about = learning.to_arrays()
@@ -107,8 +110,11 @@ class Classifier:
         return self.memory.derived.trained("classifier")
 
     def _ready(self) -> tuple[Learning, _Examples]:
-        """What was learned, and all examples as they are now."""
+        """What was learned, and all examples as they are now; kept but inside a transaction, which may be undone."""
         self.memory.timeline.settle()
+        if self.memory.records.in_transaction:
+            learning, late = self._learning()
+            return learning, self._examples(learning, late)
         trained = self._trained.note()
         state = self.memory.records.last_id(), len(self.memory.records), trained and trained["through"]
         if self._seen is None or self._seen[0] != state:
@@ -131,9 +137,10 @@ class Classifier:
 
     def _examples(self, learning: Learning, late: Sequence[Record]) -> _Examples:
         there = self.memory.records.by_ids(learning.id_N.tolist())
-        records = [there[number] for number in learning.id_N.tolist()]
-        labels = [learning.classes[label] for label in learning.label_N.tolist()]
-        vector_NW = learning.vector_NW
+        kept = [place for place, number in enumerate(learning.id_N.tolist()) if number in there]  # the others just left
+        records = [there[number] for number in learning.id_N[kept].tolist()]
+        labels = [learning.classes[label] for label in learning.label_N[kept].tolist()]
+        vector_NW = learning.vector_NW[kept]
         if late:
             vector_NW = np.vstack([vector_NW, learning.say([str(one.value) for one in late], self.encoder).vector_NW])
             records, labels = records + list(late), labels + list(map(_label, late))
@@ -147,7 +154,7 @@ class Classifier:
         """The examples with greater ids, by id."""
         found: list[Record] = []
         while batch := self.memory.records.since(after, BATCH):
-            found += [one for one in batch if isinstance(one.value, str) and LABEL in (one.metadata or {})]
+            found += [one for one in batch if _is_example(one)]
             after = batch[-1].id
         return found
 
@@ -191,7 +198,13 @@ def _classified(learning: Learning, examples: _Examples, p_C: Array, vector_W: A
 def _example(text: str, label: str) -> Record:
     if not isinstance(text, str) or not isinstance(label, str) or not text.strip() or not label:
         raise InvalidInput(f"{(text, label)!r} is no example: give (text, label).", text)
+    check_key(text + label)
     return Record(f"example/{hashlib.sha256(text.encode()).hexdigest()[:16]}", text, metadata={LABEL: label})
+
+
+def _is_example(record: Record) -> bool:
+    label = (record.metadata or {}).get(LABEL)
+    return isinstance(record.value, str) and bool(record.value.strip()) and isinstance(label, str) and bool(label)
 
 
 def _label(record: Record) -> str:

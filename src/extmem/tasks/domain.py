@@ -3,8 +3,9 @@
 Knows: Memory, the sections of files. Does not know: how passages are found, or answered from.
 
 A passage is a record: its key says where it stands, as "guide.pdf, page 3, line 12, Dosage", and is searched with it;
-its metadata has "document", "page", "line" and "title", so that passages of one file are neighbours in a search.
-Reading a file again changes what changed: passages that are no longer there are forgotten, the others left alone.
+its metadata has "file", "page", "line" and "title", and as "document" the file, or the row of a table, so that passages
+of one document are neighbours in a search, and rows are not. Reading a file again changes what changed: passages that
+are no longer there are forgotten, the others left alone.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from extmem.errors import CorpusError
+from extmem.errors import CorpusError, InvalidInput
 from extmem.memory import Memory
 from extmem.records.base import Record
+from extmem.tasks.answer import GLOSSARY, PASSAGE, TERM
 from extmem.text.abbreviations import abbreviations
 from extmem.text.documents import files_within
 from extmem.text.passages import passages
 from extmem.text.sections import SUFFIXES, Section, read_sections
 
 WORDS = 120  # of a passage, at most
-GLOSSARY = "glossary/"  # begins the keys of terms
+TABLES = (".csv", ".tsv", ".jsonl")  # of which each row is a document
 TITLE = 80  # characters of a title that stand in a key
 
 
 @dataclass(frozen=True)
 class Added:
     """What reading came to: files, how many passages they have and how many of those are new, passages forgotten; for
-    each file that could not be read a line that says why; and files of the folder that are remembered but gone."""
+    each file that was not read a line that says why; and files of the folder that are remembered but gone."""
 
     files: int
     passages: int
@@ -68,22 +70,21 @@ class Domain:
         prune: bool = False,
         progress: Callable[[int, int, str], None] = lambda done, total, name: None,
     ) -> Added:
-        """Stores the passages of a file, or of all files of a folder and the folders within, in the order of their
-        paths; a folder's files are named with its own name before. A file that cannot be read is named in what is
-        returned, and what is remembered of it is kept. With `prune` what is remembered of files that are gone from the
-        folder is forgotten. `progress(done, total, name)` counts files. Raises CorpusError where nothing can be read.
+        """Stores the passages of a file, or of all files of a folder and the folders within, in order of their paths; a
+        folder's files are named with its own name before. A file that cannot be read, or of whose name another one is
+        remembered, is named in what is returned, and what is remembered is kept. With `prune` what is remembered of
+        files that are gone from the folder is forgotten. `progress(done, total, name)` counts files. Raises CorpusError
+        where nothing can be read.
         """
         path = Path(path)
-        files = _named(path)
+        files = named(path)
         found, refused = [_Change(0, 0, 0)], list[str]()
         for done, (name, file) in enumerate(files.items()):
             progress(done, len(files), name)
             try:
-                records = {record.key: record for record in _records(name, file)}
-            except (CorpusError, ImportError) as error:
+                found.append(self._replace(name, file, {one.key: one for one in _records(name, file)}))
+            except (InvalidInput, ImportError) as error:
                 refused.append(str(error))
-                continue
-            found.append(self._replace(name, records))
         if len(refused) == len(files):
             raise CorpusError(f"{path} holds nothing that can be read: {refused[0]}", path)
         progress(len(files), len(files), "")
@@ -97,8 +98,8 @@ class Domain:
     def documents(self) -> dict[str, int]:
         """The files, and how many passages each has."""
         found: dict[str, int] = {}
-        for record in self.memory.scan(where={"metadata.kind": "passage"}):
-            name = str((record.metadata or {})["document"])
+        for record in self.memory.scan(where={"metadata.kind": PASSAGE}):
+            name = str((record.metadata or {}).get("file"))
             found[name] = found.get(name, 0) + 1
         return found
 
@@ -108,29 +109,36 @@ class Domain:
 
     def define(self, term: str, meaning: str) -> None:
         """Puts a term into the glossary, in place of what it said of it."""
-        self.memory.store(f"{GLOSSARY}{term}", meaning, metadata={"kind": "term"})
+        self.memory.store(f"{GLOSSARY}{term}", meaning, metadata={"kind": TERM})
 
     def glossary(self) -> list[Term]:
         """The terms that were defined, and the abbreviations that passages explain, by term; of several explanations of
         one the most frequent comes first. What is forgotten explains nothing any more."""
         defined = [Term(key.removeprefix(GLOSSARY), str(value), key) for key, value in self.memory.items(GLOSSARY)]
         found: dict[tuple[str, str], list[Term]] = {}
-        for record in self.memory.scan(where={"metadata.kind": "passage"}):
+        for record in self.memory.scan(where={"metadata.kind": PASSAGE}):
             for short, long, _ in abbreviations(str(record.value)):
                 found.setdefault((short, long.lower()), []).append(Term(short, long, record.key))
         explained = sorted(found.items(), key=lambda item: (item[0][0].lower(), -len(item[1]), item[0]))
         return sorted([*defined, *(terms[0] for _, terms in explained)], key=lambda term: term.term.lower())
 
     def _of(self, document: str) -> Iterator[Record]:
-        where = {"metadata.kind": "passage", "metadata.document": document}
+        where = {"metadata.kind": PASSAGE, "metadata.file": document}
         return self.memory.scan(f"{document}, ", where=where)
 
-    def _replace(self, document: str, records: dict[str, Record]) -> _Change:
-        """Has a file consist of these passages."""
+    def _replace(self, document: str, file: Path, records: dict[str, Record]) -> _Change:
+        """Has a file consist of these passages. Raises InvalidInput where its name or a key is another's."""
         with self.memory.transaction():
             there = {record.key: record for record in self._of(document)}
+            others = {str((record.metadata or {}).get("from")) for record in there.values()} - {str(file.resolve())}
+            if other := next((one for one in others if Path(one).exists()), None):
+                raise InvalidInput(
+                    f"{file} goes by the name of {other}, which is remembered: rename one, or its folder.", file
+                )
+            if taken := next((key for key in records if key not in there and key in self.memory), None):
+                raise InvalidInput(f"{file}: the key {taken!r} is another record's: rename the file.", file)
             gone = self.memory.forget_many([key for key in there if key not in records])
-            same = [key for key, record in there.items() if key in records and _alike(record, records[key])]
+            same = {key for key, record in there.items() if key in records and _alike(record, records[key])}
             self.memory.store_many(record for key, record in records.items() if key not in same)
         return _Change(len(records), len(records) - len(same), gone)
 
@@ -139,8 +147,8 @@ def _alike(one: Record, other: Record) -> bool:
     return (one.value, one.metadata) == (other.value, other.metadata)
 
 
-def _named(path: Path) -> dict[str, Path]:
-    """The files of a path and what they are called."""
+def named(path: Path) -> dict[str, Path]:
+    """The files of a path and what they are called. Raises CorpusError where there are none."""
     if not path.is_dir():
         if not path.exists():
             raise CorpusError(f"{path} does not exist: check the path.", path)
@@ -155,20 +163,17 @@ def _named(path: Path) -> dict[str, Path]:
 def _records(name: str, file: Path) -> Iterator[Record]:
     """The passages of a file."""
     seen: dict[str, int] = {}
+    rows = Path(name.removesuffix(".gz")).suffix.lower() in TABLES
     for section in read_sections(file):
+        document = f"{name}, line {section.line}" if rows else name
+        about: dict[str, object] = {"kind": PASSAGE, "file": name, "from": str(file.resolve()), "document": document}
         for start, end in passages(section.text, WORDS):
             line = section.line + (section.text.count("\n", 0, start) if section.lines else 0)
             key = _place(name, section, line)
             seen[key] = seen.get(key, 0) + 1
             key = key if seen[key] == 1 else f"{key} ({seen[key]})"
-            about: dict[str, object] = {
-                "kind": "passage",
-                "document": name,
-                "page": section.page,
-                "line": line,
-                "title": section.title,
-            }
-            metadata = {field: value for field, value in about.items() if value not in (None, "")}
+            place = {"page": section.page, "line": line, "title": section.title}
+            metadata = about | {field: value for field, value in place.items() if value not in (None, "")}
             yield Record(key, section.text[start:end], metadata=metadata)
 
 

@@ -123,8 +123,9 @@ def learn(
     states = None if encoder is None or not _reads(encoder, texts) else _states(encoder, texts, progress)
     down, head = None, None
     if states is None:
-        width = min(WIDTH, len(texts) - 1, grams.shape[1] - 1)
-        down = TruncatedSVD(width, n_iter=2, random_state=0).fit(grams).components_.T.astype(np.float32)
+        width = max(1, min(WIDTH, len(texts) - 1, grams.shape[1] - 1))
+        with np.errstate(divide="ignore", invalid="ignore"):  # its share of a variance that may be 0, which none asks
+            down = TruncatedSVD(width, n_iter=2, random_state=0).fit(grams).components_.T.astype(np.float32)
         raw: Array = grams @ down
     else:
         raw = _pooled(states)
@@ -145,7 +146,9 @@ def _states(encoder: Encoder, texts: Sequence[str], progress: Progress = lambda 
     found: States = []
     for start in range(0, len(texts), TOGETHER):
         progress("reading", start, len(texts))
-        found += encoder.states(texts[start : start + TOGETHER], MOST) or []
+        some = encoder.states(texts[start : start + TOGETHER], MOST)
+        assert some is not None, "an encoder that shows its states shows them of every text"
+        found += some
     return found
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from extmem.reading import Span
 
+REACH = 300  # characters that are looked at before a bracket
 SHORTEST, LONGEST = 2, 10  # characters of a short form
 _BRACKET = re.compile(r"\(([^()\[\]]+)\)")
 
@@ -33,7 +34,8 @@ def abbreviations(text: str) -> Iterator[Abbreviation]:
         short = re.split(r"[;,]", match[1])[0].strip()
         if not _is_short(short):
             continue
-        sentence = re.split(r"[.!?;:()]\s", text[: match.start()])[-1].rstrip()
+        before_it = text[max(0, match.start() - REACH) : match.start()]
+        sentence = re.split(r"[.!?;:()]\s", before_it)[-1].rstrip()
         words = list(re.finditer(r"\S+", sentence))
         most = min(len(short) + 5, 2 * len(short))
         before = sentence[words[-most].start() if len(words) > most else 0 :]

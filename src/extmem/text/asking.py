@@ -20,13 +20,13 @@ _NUMBER = (
 _WHEN = (
     r"(?i)\bwhen\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)|how long"
     r"|什么时[候间]|何时|哪几?一?[年天]|几[月号年]|哪个[月世]|多久|何年|日期|年[份代]",
-    rf"\d{{3,4}}s?\b|\d+ ?[年月天周]|世纪|年代|{_MONTH}|centur|decade|\d+ (?:year|month|day|week|hour)|小时|分钟",
+    rf"\b\d{{3,4}}s?\b|\d ?[年月天周]|世纪|年代|{_MONTH}|centur|decade|\d (?:year|month|day|week|hour)|小时|分钟",
 )
 _HOW_MANY = (
     r"(?i)\bhow (?:many|much|old|far|tall|high|large|big|often|fast|wide|deep)\b|percent|\bwhat (?:number|amount)"
     r"|多少|几(?!何|乎|内亚)|多[大长高远宽重]|百分",
     rf"\d[\d.,]*|(?i:\b(?:{_NUMBER})\b)"
-    "|[零一二三四五六七八九十百千万亿两半]+(?=[个名次种年人位条座只所家岁分万亿米公英美])",
+    "|[零一二三四五六七八九十百千万亿两半](?=[个名次种年人位条座只所家岁分万亿米公英美])",
 )
 _WHO = (
     r"(?i)\bwh(?:o|om|ose|ere)\b|\b(?:what|which) (?:country|city|state|place|region|nation)",

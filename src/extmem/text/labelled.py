@@ -24,6 +24,8 @@ def read_labelled(path: str | Path) -> list[tuple[str, str]]:
     kind = Path(file.name.removesuffix(".gz")).suffix.lower()
     if kind not in (".csv", ".tsv", ".jsonl"):
         raise CorpusError(f"{file} is of a kind that is not read: {SHAPE}.", file)
+    if not file.exists():
+        raise CorpusError(f"{file} does not exist: check the path.", file)
     text = file_text(file)
     rows = _objects(file, text) if kind == ".jsonl" else _table(file, text, "\t" if kind == ".tsv" else ",")
     found = []
@@ -31,10 +33,16 @@ def read_labelled(path: str | Path) -> list[tuple[str, str]]:
         said, label = row.get("text"), row.get("label")
         if not isinstance(said, str) or not said.strip() or label is None or str(label).strip() == "":
             raise CorpusError(f"{file}, line {line} has no text or no label: {SHAPE}.", file)
+        if not _is_text(said + str(label)):
+            raise CorpusError(f"{file}, line {line} holds half a character (a surrogate): mend it.", file)
         found.append((said, str(label).strip()))
     if not found:
         raise CorpusError(f"{file} holds no examples: {SHAPE}.", file)
     return found
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _table(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:

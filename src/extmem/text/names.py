@@ -77,8 +77,8 @@ class Question:
         """Where the question holds this name, whole; None where it does not. A name that was written big is not found
         in small letters, unless the question has no others."""
         if _CJK_OPENING.fullmatch(name.terms[0]):
-            at = self.text.find(name.terms[0])
-            return None if at < 0 else Span(at, at + len(name.terms[0]))
+            found = re.search(rf"(?<![{CJK}])(?:[{FUNCTION}问])?({re.escape(name.terms[0])})", self.text)
+            return None if found is None else Span(*found.span(1))
         size = len(name.terms)
         for first in range(len(self._words) - size + 1):
             some = self._words[first : first + size]

@@ -2,8 +2,8 @@
 
 Knows: scikit-learn's hashing of n-grams. Does not know: labels, records.
 
-There is no vocabulary: an n-gram's number is its hash. Those in fewer than two of the texts that the weights were
-counted on are left out. Words with their marks, and characters, are of length 1 each.
+There is no vocabulary: an n-gram's number is its hash. Of many texts, those in fewer than two are left out. Words with
+their marks, and characters, are of length 1 each.
 Shapes: N texts, F n-grams that are kept.
 """
 
@@ -19,9 +19,11 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
+from extmem.text.spacing import CJK
+
 WORDS, CHARACTERS = 1 << 18, 1 << 19  # numbers that hashes fall on
 OPENING = 3  # words at the beginning that are marked as such
-_TOKEN = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+_TOKEN = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:'[^\W{CJK}]+)?|[^\w\s]")
 
 
 class Ngrams:
@@ -35,7 +37,8 @@ class Ngrams:
     def count(cls, texts: Sequence[str]) -> Ngrams:
         """Those of these texts: idf = ln((1 + N) / (1 + n)) + 1."""
         held = np.bincount(_counted(texts).indices, minlength=WORDS + CHARACTERS)
-        kept = np.flatnonzero(held >= min(2, len(texts)))
+        kept = np.flatnonzero(held >= 2)
+        kept = kept if len(kept) > len(texts) else np.flatnonzero(held)  # few texts, or with little in common
         return cls(kept, (np.log((1 + len(texts)) / (1 + held[kept])) + 1).astype(np.float32))
 
     def of(self, texts: Sequence[str]) -> csr_matrix:

@@ -32,7 +32,10 @@ class OpenAIServer:
     def __init__(self, spec: str, key: str, *, timeout: float, attempts: int, pause: float) -> None:
         """Asks nothing yet. Raises InvalidInput for what is no address."""
         address, _, self.model = spec.partition("#")
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise InvalidInput(f"{spec!r} is no address ({error}): write http://host:port/v1#model.", spec) from error
         if parts.scheme not in ("http", "https") or not parts.hostname or not self.model:
             raise InvalidInput(f"{spec!r} is not a server and a model: write http://host:port/v1#model.", spec)
         if "@" in parts.netloc:
@@ -84,7 +87,7 @@ class OpenAIServer:
             raise self.error(f"{what}: is it running, is the address right?") from error
         except (OSError, HTTPException) as error:
             raise self.error(f"broke off its answer ({error}): is it running?") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.error("answered something else than JSON: give its address, which often ends in /v1") from error
 
     def _cure(self, code: int) -> str:

@@ -48,7 +48,7 @@ def read_sections(file: Path) -> Iterator[Section]:
     elif kind in (".csv", ".tsv"):
         found = _rows(file, "\t" if kind == ".tsv" else ",")
     elif kind in (".html", ".htm"):
-        found = _html(file_text(file))
+        found = _html(file)
     elif kind == ".md":
         found = _markdown(file_text(file))
     elif kind == ".jsonl":
@@ -59,6 +59,8 @@ def read_sections(file: Path) -> Iterator[Section]:
         raise CorpusError(f"{file} is of a kind that is not read: give {' '.join(SUFFIXES)}.", file)
     some = False
     for section in found:
+        if any("\ud800" <= character <= "\udfff" for character in section.text + section.title):
+            raise CorpusError(f"{file}, line {section.line} holds half a character (a surrogate): mend it.", file)
         if section.text.strip():
             some = True
             yield section
@@ -70,17 +72,28 @@ def read_sections(file: Path) -> Iterator[Section]:
 def _markdown(text: str) -> Iterator[Section]:
     """What stands under each heading, the heading with it; none is looked for in a fenced block."""
     titles: list[str] = []
-    lines, first, fenced = list[str](), 1, False
+    lines, first, fence = list[str](), 1, ""
     for number, line in enumerate(text.split("\n"), 1):
-        fenced ^= line.lstrip().startswith(("```", "~~~"))
-        heading = None if fenced else re.match(r"(#{1,6})\s+(.*?)\s*#*\s*$", line)
-        if heading:
-            yield Section("\n".join(lines), None, first, " / ".join(titles))
-            depth = len(heading[1])
-            titles[depth - 1 :] = [heading[2]]
+        mark = re.match(r" {0,3}(`{3,}|~{3,})([^`]*)$", line)
+        if fence:
+            fence = "" if mark and mark[1].startswith(fence) and not mark[2].strip() else fence
+        elif mark:
+            fence = mark[1]
+        elif heading := re.match(r"(#{1,6})\s+(.*?)\s*#*\s*$", line):
+            yield Section("\n".join(lines), None, first, _title(titles))
+            titles = _under(titles, len(heading[1]), heading[2])
             lines, first = [], number
         lines.append(line)
-    yield Section("\n".join(lines), None, first, " / ".join(titles))
+    yield Section("\n".join(lines), None, first, _title(titles))
+
+
+def _under(titles: list[str], depth: int, heading: str) -> list[str]:
+    """The titles, one for each depth, when a heading comes."""
+    return [*[*titles, *[""] * depth][: depth - 1], heading]
+
+
+def _title(titles: list[str]) -> str:
+    return " / ".join(filter(None, titles))
 
 
 def _pdf(file: Path) -> Iterator[Section]:
@@ -113,8 +126,9 @@ def _rows(file: Path, delimiter: str) -> Iterator[Section]:
         columns = next(reader, [])
         line = reader.line_num + 1
         for row in reader:
-            names = [*columns, *(f"column {number}" for number in range(len(columns) + 1, len(row) + 1))]
-            yield _fields(dict(zip(names, row, strict=False)), line)
+            names = [columns[n].strip() if n < len(columns) else "" for n in range(len(row))]
+            names = [f"column {n + 1}" if not name or name in names[:n] else name for n, name in enumerate(names)]
+            yield _fields(dict(zip(names, row, strict=True)), line)
             line = reader.line_num + 1
     except csv.Error as error:
         raise CorpusError(f"{file}, line {reader.line_num}: {error}; mend it.", file) from error
@@ -130,7 +144,8 @@ def _lines(file: Path) -> Iterator[Section]:
             raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
         if not isinstance(found, dict):
             raise CorpusError(f'{file}, line {number} is not an object: write {{"text": "…"}}.', file)
-        text = next((found[name] for name in ("text", "content", "value") if isinstance(found.get(name), str)), None)
+        texts = (found.get(name) for name in ("text", "content", "value"))
+        text = next((one for one in texts if isinstance(one, str) and one.strip()), None)
         section = _fields({name: said for name, value in found.items() if (said := _said(value))}, number)
         yield section if text is None else section._replace(text=text)
 
@@ -146,10 +161,13 @@ def _fields(fields: dict[str, str], line: int) -> Section:
     return Section("\n".join(f"{name}: {value}" for name, value in there.items()), None, line, title, False)
 
 
-def _html(text: str) -> Iterator[Section]:
+def _html(file: Path) -> Iterator[Section]:
     page = _Page()
-    page.feed(text)
-    page.close()
+    try:
+        page.feed(file_text(file))
+        page.close()
+    except AssertionError as error:  # what HTMLParser says of a broken declaration
+        raise CorpusError(f"{file}, line {page.getpos()[0]} is not HTML ({error}): mend it.", file) from error
     page.end()
     return iter(page.sections)
 
@@ -158,6 +176,7 @@ class _Page(HTMLParser):
     """Gathers what a reader of the page sees, a section for each heading."""
 
     HIDDEN = frozenset(("script", "style", "noscript", "template", "nav", "svg", "title"))
+    SHOWN = re.compile("body|main|article")
     BLOCKS = re.compile(
         "address|article|aside|blockquote|br|d[dtl]|div|fig.*|footer|form|h[1-6r]|header|li|main|[ou]l|p|pre|section|t(able|body|foot|head|[dhr])"
     )
@@ -166,10 +185,12 @@ class _Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.sections: list[Section] = []
         self._pieces: list[str] = []
-        self._titles: list[str] = []
+        self._titles, self._of = list[str](), ""
         self._hidden, self._heading, self._line = list[str](), 0, 1
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self.SHOWN.fullmatch(tag):  # what is never within them: they were not closed
+            self._hidden = []
         if tag in self.HIDDEN:
             self._hidden.append(tag)
         if re.fullmatch("h[1-6]", tag):
@@ -182,17 +203,19 @@ class _Page(HTMLParser):
         if tag in self._hidden:
             del self._hidden[self._hidden.index(tag) :]
         if re.fullmatch("h[1-6]", tag) and self._heading:
-            self._titles[self._heading - 1 :] = [" ".join("".join(self._pieces).split())]
+            self._titles = _under(self._titles, self._heading, " ".join("".join(self._pieces).split()))
             self._heading = 0
         if self.BLOCKS.fullmatch(tag):
             self._pieces.append("\n")
 
     def handle_data(self, data: str) -> None:
+        if self._hidden == ["title"]:
+            self._of += data
         if not self._hidden:
             self._pieces.append(re.sub(r"\s+", " ", data))
 
     def end(self) -> None:
         """Ends the section that was gathered."""
         text = re.sub(r" ?\n[ \n]*", "\n", "".join(self._pieces)).strip()
-        self.sections.append(Section(text, None, self._line, " / ".join(filter(None, self._titles)), False))
+        self.sections.append(Section(text, None, self._line, _title(self._titles) or self._of.strip(), False))
         self._pieces = []

@@ -23,7 +23,7 @@ TOKENS = 200  # of an answer, at most
 class Written:
     """An answer. `cited` are the places, in the list of sources, of those that it is from, in the order in which it
     names them; `dropped` counts what it named and was not given, which is taken out of the text; `left_out` are the
-    sources, from the end of the list, that the model had no room for."""
+    sources, from the end of the list, that the model had no room for (the first is cut where it alone is too long)."""
 
     text: str
     cited: tuple[int, ...]

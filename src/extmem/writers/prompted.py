@@ -24,7 +24,10 @@ After each statement write the number of the source it is from, as [1].
 If the sources do not answer the question, write only: not in memory."""
 
 LEAST = 200  # characters of the first source that are not cut further
-_CITED = re.compile(r"\s?\[(\d{1,4}(?:\s*,\s*\d{1,4})*)\]")
+_NUMBERS = r"\d{1,6}(?:\s*[-\u2013,;]\s*\d{1,6})*"  # 1 | 1, 3 | 1-3
+_CITED = re.compile(rf"\s?[\[\u3010](?:sources?\s+|\^)?({_NUMBERS})\s*,?[\]\u3011]", re.IGNORECASE)
+_RANGE = re.compile(r"(\d+)(?:\s*[-\u2013]\s*(\d+))?")
+MOST = 100  # numbers that one bracket may stand for
 
 
 class Prompt(NamedTuple):
@@ -79,7 +82,8 @@ def checked(text: str, given: int, left_out: int = 0) -> Written:
 
     def kept(match: re.Match[str]) -> str:
         nonlocal dropped
-        numbers = [int(number) for number in match[1].split(",")]
+        ends = [(int(first), int(last or first)) for first, last in _RANGE.findall(match[1])]
+        numbers = [number for first, last in ends for number in range(first, min(last, first + MOST) + 1)]
         there = [number for number in numbers if 1 <= number <= given]
         cited.update(dict.fromkeys(number - 1 for number in there))
         dropped += len(numbers) - len(there)
