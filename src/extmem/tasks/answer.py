@@ -157,7 +157,7 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
     for hit in hits:
         record, value = memory.record(hit.key), str(hit.value)
         statement = hit.key.removeprefix(EDITED).removeprefix(GLOSSARY)
-        if record is None or not _may_be_fact(record, statement, value) or not fits(question, value):
+        if record is None or not _may_be_fact(record, statement, value) or not fits(question, f"it is {value}"):
             continue
         name = name_in(statement)
         place = asked.place(name) if name else None
