@@ -3,9 +3,9 @@
 Knows: Memory, the sections of files. Does not know: how passages are found, or answered from.
 
 A passage is a record: its key says where it stands, as "guide.pdf, page 3, line 12, Dosage", and is searched with it;
-its metadata has "file", "page", "line" and "title", and as "document" the file, or the row of a table, so that passages
-of one document are neighbours in a search, and rows are not. Reading a file again changes what changed: passages that
-are no longer there are forgotten, the others left alone.
+its metadata has "file", "page", "line" and "title", and, but for rows of a table, "document": passages of one document
+are neighbours in a search. Reading a file again changes what changed: passages that are no longer there are forgotten,
+the others left alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from extmem.text.passages import passages
 from extmem.text.sections import SUFFIXES, Section, read_sections
 
 WORDS = 120  # of a passage, at most
-TABLES = (".csv", ".tsv", ".jsonl")  # of which each row is a document
+TABLES = (".csv", ".tsv", ".jsonl")  # of which rows have nothing to do with those beside them
 TITLE = 80  # characters of a title that stand in a key
 
 
@@ -165,8 +165,8 @@ def _records(name: str, file: Path) -> Iterator[Record]:
     seen: dict[str, int] = {}
     rows = Path(name.removesuffix(".gz")).suffix.lower() in TABLES
     for section in read_sections(file):
-        document = f"{name}, line {section.line}" if rows else name
-        about: dict[str, object] = {"kind": PASSAGE, "file": name, "from": str(file.resolve()), "document": document}
+        about: dict[str, object] = {"kind": PASSAGE, "file": name, "from": str(file.resolve())}
+        about |= {} if rows else {"document": name}
         for start, end in passages(section.text, WORDS):
             line = section.line + (section.text.count("\n", 0, start) if section.lines else 0)
             key = _place(name, section, line)
