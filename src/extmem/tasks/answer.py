@@ -38,7 +38,7 @@ from extmem.records.where import Where
 from extmem.text.asking import fits, subject, tells
 from extmem.text.names import Question, name_in
 from extmem.text.sentences import sentences
-from extmem.text.terms import content, terms
+from extmem.text.terms import terms
 from extmem.writers.base import TOKENS, Writer
 
 FOUND = 16  # records that a search finds, among which facts are looked for
@@ -50,6 +50,7 @@ SAME = 0.02  # facts that differ by less cover a question alike
 CENTRE, KNOWN = 0.45, 0.27
 NAMED = 0.8  # a term, or a record whose key is a name alone, must cover so much of the question
 PASSAGE, TERM = "passage", "term"  # metadata "kind": what a domain read, and its glossary's terms
+ARTICLES = frozenset(("a", "an", "the"))
 GLOSSARY = "glossary/"  # begins the keys of terms
 EDITED = "edited/"  # begins the keys of facts that stand over what was known
 NOT_IN_MEMORY = "not in memory"
@@ -157,8 +158,10 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
     for hit in hits:
         record, value = memory.record(hit.key), str(hit.value)
         statement = hit.key.removeprefix(EDITED).removeprefix(GLOSSARY)
-        if record is None or not _may_be_fact(record, statement, value) or not fits(question, f"it is {value}"):
+        if record is None or not _may_be_fact(record, statement, value):
             continue
+        if question.rstrip().endswith(("?", "\uff1f")) and not fits(question, f"it is {value}"):
+            continue  # what is to be gone on from, as "When he was young, he", asks for no kind
         name = name_in(statement)
         place = asked.place(name) if name else None
         if place is None:
@@ -167,7 +170,7 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
         in_clause = set(terms(clause))
         there = {term: rarity for term, rarity in wanted.items() if term in in_clause} or wanted
         cover = float((_held([statement], there) @ _weights(there))[0])
-        if set(content(terms(statement))) <= set(name.terms) and cover < NAMED:
+        if set(terms(statement)) - set(name.terms) <= ARTICLES and cover < NAMED:
             continue
         cover = 1.0 + cover if statement.casefold().startswith(clause.casefold().rstrip("?")) else cover
         said = f"{statement}{':' if hit.key.startswith(GLOSSARY) else ''} {value}"
