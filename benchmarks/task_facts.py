@@ -46,6 +46,7 @@ def rows(data: Path, say: Callable[[str], None]) -> Rows:
         for part, some in (("developed", range(HELD)), ("held", range(HELD, len(items))), ("all", range(len(items)))):
             found[f"{where}, {part}: before"] = figures(items, before, before, before, some)
             found[f"{where}, {part}: edited"] = figures(items, before, after, again, some)
+            say(f"facts: {where}, {part}: {found[f'{where}, {part}: edited']}")
     return found
 
 

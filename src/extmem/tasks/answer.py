@@ -170,7 +170,8 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
         in_clause = set(terms(clause))
         there = {term: rarity for term, rarity in wanted.items() if term in in_clause} or wanted
         cover = float((_held([statement], there) @ _weights(there))[0])
-        if set(terms(statement)) - set(name.terms) <= ARTICLES and cover < NAMED:
+        bare = [term for n, term in enumerate(terms(statement)) if n or term not in ARTICLES]
+        if bare == list(name.terms) and cover < NAMED:
             continue
         cover = 1.0 + cover if statement.casefold().startswith(clause.casefold().rstrip("?")) else cover
         said = f"{statement}{':' if hit.key.startswith(GLOSSARY) else ''} {value}"
