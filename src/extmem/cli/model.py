@@ -5,6 +5,7 @@ torch is loaded inside the commands, so that `extmem --help` and the records' co
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -216,13 +217,12 @@ def show_generation(text: Generation) -> None:
 
 def token_json(token: GeneratedToken) -> dict[str, Any]:
     """One token, for machines."""
-    cited = [{"key": c.key, "start": c.start, "end": c.end, "weight": c.weight} for c in token.citations]
     return {
         "text": token.text,
         "probability": token.probability,
         "memory_share": token.memory_share,
         "cache_share": token.cache_share,
-        "citations": cited,
+        "citations": list(map(asdict, token.citations)),
         "shares": dict(token.shares),
     }
 

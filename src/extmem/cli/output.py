@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -42,6 +44,16 @@ def failure(message: str, kind: str, machine: bool = False) -> None:
 def note(message: str) -> None:
     """A line for people, on stderr."""
     err.print(f"[dim]{escape(message.translate(ESCAPED))}[/dim]", soft_wrap=True)
+
+
+@contextmanager
+def warned() -> Iterator[None]:
+    """Notes, at its end, what was warned of within."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for warning in said:
+        note(str(warning.message))
 
 
 def say(message: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -28,11 +27,8 @@ def search(
     """Find the records that answer QUERY, the best first. By words, and by meaning since `extmem embed`. Prints rank,
     score, key and text; exit status 1 if there is none."""
     wanted = given.json_object("--where", where)
-    with opened(memory, namespace) as handle, warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with output.warned(), opened(memory, namespace) as handle:
         hits = handle.search(query, k, wanted, by="words" if words else "all", around=around, diversity=diversity)
-    for warning in said:
-        output.note(str(warning.message))
     if as_json:
         output.as_json({"hits": [_json(hit) for hit in hits]})
     else:

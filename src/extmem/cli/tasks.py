@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,6 @@ import typer
 from extmem.cli import given, output
 from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOption, WhereOption, line, opened
 from extmem.errors import InvalidInput
-from extmem.reading import Citation
 
 WriterOption = Annotated[
     str,
@@ -36,16 +34,13 @@ def answer(
     from extmem.writers.base import writer_named
 
     wanted = given.json_object("--where", where)
-    with opened(memory, namespace) as handle, warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with output.warned(), opened(memory, namespace) as handle:
         found = answered(
             handle, given.text(question), where=wanted, passages=passages, max_tokens=max_tokens,
             writer=writer_named(writer) if writer else None,
         )  # fmt: skip
-    for warning in said:
-        output.note(str(warning.message))
     if as_json:
-        about: dict[str, Any] = {"answer": found.text, "citations": [_json(one) for one in found.citations]}
+        about: dict[str, Any] = {"answer": found.text, "citations": list(map(asdict, found.citations))}
         output.as_json(about | {"confidence": found.confidence, "dropped": found.dropped, "left_out": found.left_out})
     else:
         output.raw(str(found))
@@ -79,11 +74,10 @@ def classify(
     done: dict[str, Any] = {}
     labelled = read_labelled(examples) if examples else []
     with (
+        output.warned(),
         opened(memory, namespace, create=bool(examples)) as handle,
-        warnings.catch_warnings(record=True) as said,
         output.Bar("classifying", as_json) as bar,
     ):
-        warnings.simplefilter("always")
         classifier = Classifier(handle, model)
         if examples:
             done["remembered"] = classifier.remember(labelled)
@@ -91,11 +85,9 @@ def classify(
             done["trained"] = classifier.train(lambda part, at, total: bar.update(at, total, part))
         found = None if text is None else classifier.classify(given.text(text))
         near = [] if found is None else [(one, line(handle.retrieve(one.key))) for one in found.citations]
-    for warning in said:
-        output.note(str(warning.message))
     if found is not None:
         done |= {"label": found.label, "probabilities": found.probabilities}
-        done["citations"] = [_json(one) for one in found.citations]
+        done["citations"] = list(map(asdict, found.citations))
     if as_json:
         output.as_json(done)
         return
@@ -177,10 +169,6 @@ def _show_domain(base: Any, glossary: bool, as_json: bool) -> None:
         output.as_json({"files": files})
     for name, count in files.items() if not as_json else ():
         output.raw(f"{count:6,}  {name}")
-
-
-def _json(one: Citation) -> dict[str, Any]:
-    return {"key": one.key, "start": one.start, "end": one.end, "weight": one.weight}
 
 
 COMMANDS = (answer, classify, domain)

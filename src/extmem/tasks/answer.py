@@ -154,18 +154,16 @@ def _wanted(memory: Memory, question: str) -> dict[str, float]:
 
 def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str, float]) -> list[_Candidate]:
     """The facts that a question is about, of those that cover it best; the newest first."""
-    asked, found = Question(question), list[tuple[_Candidate, Span]]()
+    asked, found = Question(question), list[tuple[_Candidate, Span, int]]()
     for hit in hits:
-        record, value = memory.record(hit.key), str(hit.value)
-        statement = hit.key.removeprefix(EDITED).removeprefix(GLOSSARY)
-        if record is None or not _may_be_fact(record, statement, value):
+        statement, value = hit.key.removeprefix(EDITED).removeprefix(GLOSSARY), str(hit.value)
+        name = name_in(statement)
+        place = asked.place(name) if name else None
+        record = None if place is None else memory.record(hit.key)  # the last to be looked at: it is read for that
+        if place is None or record is None or not _may_be_fact(record, statement, value):
             continue
         if question.rstrip().endswith(("?", "\uff1f")) and not fits(question, f"it is {value}"):
             continue  # what is to be gone on from, as "When he was young, he", asks for no kind
-        name = name_in(statement)
-        place = asked.place(name) if name else None
-        if place is None:
-            continue
         clause = asked.clause(place)
         in_clause = set(terms(clause))
         there = {term: rarity for term, rarity in wanted.items() if term in in_clause} or wanted
@@ -175,11 +173,11 @@ def _facts(memory: Memory, question: str, hits: Sequence[Hit], wanted: dict[str,
             continue
         cover = 1.0 + cover if statement.casefold().startswith(clause.casefold().rstrip("?")) else cover
         said = f"{statement}{':' if hit.key.startswith(GLOSSARY) else ''} {value}"
-        found.append((_Candidate(hit.key, Span(0, len(value)), value, said, cover, cover + FACT, True), place))
-    whole = [one for one, place in found if not any(_within(place, other) for _, other in found)]
-    top = max((one.cover for one in whole), default=0.0)
-    alike = [one for one in whole if one.cover >= top - SAME]
-    return sorted(alike, key=lambda one: -_id(memory, one.key))
+        fact = _Candidate(hit.key, Span(0, len(value)), value, said, cover, cover + FACT, True)
+        found.append((fact, place, record.id))
+    whole = [(one, number) for one, place, number in found if not any(_within(place, other) for _, other, _ in found)]
+    top = max((one.cover for one, _ in whole), default=0.0)
+    return [one for one, _ in sorted(whole, key=lambda pair: -pair[1]) if one.cover >= top - SAME]
 
 
 def _may_be_fact(record: Record, statement: str, value: str) -> bool:
@@ -192,11 +190,6 @@ def _may_be_fact(record: Record, statement: str, value: str) -> bool:
 
 def _within(one: Span, other: Span) -> bool:
     return one != other and other.start <= one.start and one.end <= other.end
-
-
-def _id(memory: Memory, key: str) -> int:
-    record = memory.record(key)
-    return 0 if record is None else record.id
 
 
 def _sentences(question: str, hits: Sequence[Hit], wanted: dict[str, float]) -> list[_Candidate]:

@@ -84,7 +84,7 @@ class Classifier:
         records = self._records(0)
         learning = _learn(records, self.encoder, progress)
         arrays, about = learning.to_arrays()
-        about["with"] = None if self.encoder is None else self.encoder.fingerprint
+        about["with"] = self._fingerprint
         kept = Learned(arrays, about, max(record.id for record in records))
         if not self._trained.keep(LABEL, kept, {record.id for record in records}):
             raise InvalidInput("an example was forgotten while it was learned from: train again.")
@@ -104,6 +104,10 @@ class Classifier:
         learning, examples = self._ready()
         said = learning.say(texts, self.encoder)
         return [_classified(learning, examples, p_C, v_W) for p_C, v_W in zip(*said, strict=True)]
+
+    @property
+    def _fingerprint(self) -> str | None:
+        return None if self.encoder is None else self.encoder.fingerprint
 
     @property
     def _trained(self) -> Trained:
@@ -126,7 +130,7 @@ class Classifier:
         """What was trained and is still there, and the examples that came later; where it is not, what can be learned
         on the spot."""
         kept = self._trained.load()
-        if kept is not None and kept.about["with"] == (None if self.encoder is None else self.encoder.fingerprint):
+        if kept is not None and kept.about["with"] == self._fingerprint:
             return Learning.from_arrays(kept.arrays, kept.about), self._records(kept.through)
         records = self._records(0)
         if len(records) >= ENOUGH and self.encoder is not None:

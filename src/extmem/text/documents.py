@@ -171,18 +171,29 @@ def _newlines(text: str) -> str:
 
 def _json_lines(file: Path, name: str, content: str) -> Iterator[Document]:
     """A document for every line that is not blank."""
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
+    for number, record in json_values(file, content):
         fields = record if isinstance(record, dict) else {}
         text = next((fields[field] for field in ("text", "content", "value") if field in fields), None)
         if not isinstance(text, str):
             raise CorpusError(f'{file}, line {number} has no "text": write {{"text": "…"}}.', file)
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise CorpusError(f"{file}, line {number} holds half a character (a surrogate): mend it.", file)
+        check_whole(file, number, text)
         key = fields.get("key", fields.get("id"))
         yield Document(f"{name}:{number}" if key in (None, "") else str(key), _newlines(text))
+
+
+def json_values(file: Path, content: str) -> Iterator[tuple[int, object]]:
+    """The number and the value of every line of JSON that is not blank. Raises CorpusError for one that is none."""
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
+        yield number, value
+
+
+def check_whole(file: Path, line: int, text: str) -> None:
+    """Raises CorpusError for a text with half a surrogate pair, which JSON can write and no file can hold."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise CorpusError(f"{file}, line {line} holds half a character (a surrogate): mend it.", file)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from extmem.errors import CorpusError
-from extmem.text.documents import file_text
+from extmem.text.documents import check_whole, file_text, json_values
 
 SHAPE = 'give csv or tsv whose first row names "text" and "label", or jsonl of {"text": …, "label": …}'
 
@@ -33,16 +32,11 @@ def read_labelled(path: str | Path) -> list[tuple[str, str]]:
         said, label = row.get("text"), row.get("label")
         if not isinstance(said, str) or not said.strip() or label is None or str(label).strip() == "":
             raise CorpusError(f"{file}, line {line} has no text or no label: {SHAPE}.", file)
-        if not _is_text(said + str(label)):
-            raise CorpusError(f"{file}, line {line} holds half a character (a surrogate): mend it.", file)
+        check_whole(file, line, said + str(label))
         found.append((said, str(label).strip()))
     if not found:
         raise CorpusError(f"{file} holds no examples: {SHAPE}.", file)
     return found
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _table(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:
@@ -55,11 +49,5 @@ def _table(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[st
 
 
 def _objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, object]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
+    for number, row in json_values(file, text):
         yield number, row if isinstance(row, dict) else {}

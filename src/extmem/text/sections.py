@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from extmem.errors import CorpusError
-from extmem.text.documents import file_bytes, file_text
+from extmem.text.documents import check_whole, file_bytes, file_text, json_values
 
 SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".csv", ".tsv", ".jsonl")
 TITLES = ("title", "name", "question", "heading")  # columns that name what a row is about
@@ -59,8 +59,7 @@ def read_sections(file: Path) -> Iterator[Section]:
         raise CorpusError(f"{file} is of a kind that is not read: give {' '.join(SUFFIXES)}.", file)
     some = False
     for section in found:
-        if any("\ud800" <= character <= "\udfff" for character in section.text + section.title):
-            raise CorpusError(f"{file}, line {section.line} holds half a character (a surrogate): mend it.", file)
+        check_whole(file, section.line, section.text + section.title)
         if section.text.strip():
             some = True
             yield section
@@ -135,13 +134,7 @@ def _rows(file: Path, delimiter: str) -> Iterator[Section]:
 
 
 def _lines(file: Path) -> Iterator[Section]:
-    for number, line in enumerate(file_text(file).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{file}, line {number} is not JSON ({error}): mend it.", file) from error
+    for number, found in json_values(file, file_text(file)):
         if not isinstance(found, dict):
             raise CorpusError(f'{file}, line {number} is not an object: write {{"text": "…"}}.', file)
         texts = (found.get(name) for name in ("text", "content", "value"))

@@ -24,8 +24,8 @@ class EndpointCompleter(Completer):
         self.server, self.name = OpenAIServer(spec, KEY, timeout=timeout, attempts=attempts, pause=pause), spec
 
     def complete(self, prompt: Prompt, max_tokens: int) -> str:
-        messages = [{"role": "system", "content": prompt.told}, {"role": "user", "content": prompt.asked}]
-        question = {"model": self.server.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+        limits = {"max_tokens": max_tokens, "temperature": 0}
+        question = {"model": self.server.model, "messages": prompt.messages(), **limits}
         try:
             answer = self.server.ask("chat/completions", question)
         except ServerRefused as error:

@@ -36,6 +36,10 @@ class Prompt(NamedTuple):
     told: str
     asked: str
 
+    def messages(self) -> list[dict[str, str]]:
+        """As chat models and their servers take it."""
+        return [{"role": "system", "content": self.told}, {"role": "user", "content": self.asked}]
+
 
 class Completer(ABC):
     """A model that goes on from a prompt. May be called from any thread."""

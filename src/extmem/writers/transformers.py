@@ -51,8 +51,7 @@ class TransformersCompleter(Completer):
     def _tokens(self, prompt: Prompt) -> torch.Tensor:
         """(1, N)."""
         if self._tokenizer.chat_template:
-            messages = [{"role": "system", "content": prompt.told}, {"role": "user", "content": prompt.asked}]
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(prompt.messages(), tokenize=False, add_generation_prompt=True)
             found = self._tokenizer(text, add_special_tokens=False, return_tensors="pt")
         else:
             found = self._tokenizer(f"{prompt.told}\n\n{prompt.asked}", return_tensors="pt")
