@@ -63,7 +63,7 @@ def classify(
     model: Annotated[str | None, typer.Option(help="As of extmem embed; '' is none: by n-grams alone.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify TEXT by the labelled records of the memory, those stored with --examples, or with metadata
+    """Classify TEXT by the memory's labelled records. They are those stored with --examples, or with metadata
     {"label": …}. Prints labels and their probabilities, then the nearest examples. What is remembered counts at once;
     many examples tell more once trained on."""
     from extmem.tasks.classify import Classifier
