@@ -36,8 +36,10 @@ def test_a_domain_names_what_it_cannot_read_and_does_the_rest(folder: Path) -> N
     assert "bad.pdf is not a whole PDF" in done.stderr
     added = told("domain", "notes", "--words", folder=folder)
     assert (added["files"], added["new"], len(added["refused"]), added["missing"]) == (1, 0, 1, [])
+    (folder / "notes" / "good.md").write_text("A bank identifier code (BIC) names a bank.\n")
+    assert [one["term"] for one in told("domain", "notes", "--words", "--glossary", folder=folder)["terms"]] == ["BIC"]
     assert told("domain", folder=folder) == {"files": {"notes/good.md": 1}}
-    assert told("domain", "--glossary", folder=folder) == {"terms": []}
+    assert told("domain", "--glossary", folder=folder)["terms"][0]["key"] == "notes/good.md, line 1"
 
 
 def test_labels_are_remembered_trained_and_told(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder: Path) -> None
     assert added.files == 3
     assert [Path(line.split(" ")[0]).name for line in added.refused] == ["binary.txt", "broken.pdf", "empty.md"]
     assert memory.search("apples red")
+
+
+def test_a_name_that_is_not_text_is_named_and_the_rest_is_done(folder: Path) -> None:
+    Path(os.fsdecode(bytes(folder / "n") + b"\xff.txt")).write_text("Quinces are yellow.")
+    added = Domain(Memory()).read(folder)
+    assert added.files == 3
+    assert [line.partition("fruit/")[2] for line in added.refused] == [
+        r"n\udcff.txt' has a name that is not UTF-8: rename it."
+    ]
 
 
 def test_a_file_that_can_no_longer_be_read_keeps_what_is_remembered(folder: Path) -> None:

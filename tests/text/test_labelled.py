@@ -23,6 +23,12 @@ def test_text_and_label_are_read(name: str, content: str, tmp_path: Path) -> Non
     assert read_labelled(tmp_path / name) == [("a, b", "1"), ("c", "2")]
 
 
+def test_blank_rows_are_passed_over_and_a_cell_may_be_long(tmp_path: Path) -> None:
+    long = "word " * 50_000
+    (tmp_path / "a.csv").write_text(f"text,label\n\n{long},x\n")
+    assert read_labelled(tmp_path / "a.csv") == [(long, "x")]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -132,7 +132,8 @@ def domain(
             with output.Bar("embedding", as_json) as bar:
                 embedded = _embedded(handle, bar)
         if as_json:
-            output.as_json({**asdict(added), "embedded": embedded})
+            terms = {"terms": _terms(base)} if glossary else {}
+            output.as_json({**asdict(added), "embedded": embedded, **terms})
             return
         for said in added.refused:
             output.note(said)
@@ -158,10 +159,9 @@ def _embedded(handle: Any, bar: output.Bar) -> int:
 
 def _show_domain(base: Any, glossary: bool, as_json: bool) -> None:
     if glossary:
-        terms = base.glossary()
         if as_json:
-            output.as_json({"terms": [term._asdict() for term in terms]})
-        for term in terms if not as_json else ():
+            output.as_json({"terms": _terms(base)})
+        for term in base.glossary() if not as_json else ():
             output.raw(f"{term.term}  {line(term.meaning)}  ({term.key})")
         return
     files = base.documents()
@@ -169,6 +169,10 @@ def _show_domain(base: Any, glossary: bool, as_json: bool) -> None:
         output.as_json({"files": files})
     for name, count in files.items() if not as_json else ():
         output.raw(f"{count:6,}  {name}")
+
+
+def _terms(base: Any) -> list[dict[str, str]]:
+    return [term._asdict() for term in base.glossary()]
 
 
 COMMANDS = (answer, classify, domain)

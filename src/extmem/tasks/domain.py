@@ -161,7 +161,9 @@ def named(path: Path) -> dict[str, Path]:
 
 
 def _records(name: str, file: Path) -> Iterator[Record]:
-    """The passages of a file."""
+    """The passages of a file. Raises InvalidInput for a name that is not text."""
+    if any("\ud800" <= character <= "\udfff" for character in name):  # how Python shows a byte that is not UTF-8
+        raise InvalidInput(f"{str(file)!r} has a name that is not UTF-8: rename it.", file)
     seen: dict[str, int] = {}
     rows = Path(name.removesuffix(".gz")).suffix.lower() in TABLES
     for section in read_sections(file):

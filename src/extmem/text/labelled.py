@@ -5,13 +5,12 @@ Knows: csv, tsv and jsonl with "text" and "label". Does not know: classifiers, m
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from extmem.errors import CorpusError
 from extmem.text.documents import check_whole, file_text, json_values
+from extmem.text.tables import table_rows
 
 SHAPE = 'give csv or tsv whose first row names "text" and "label", or jsonl of {"text": …, "label": …}'
 
@@ -25,8 +24,7 @@ def read_labelled(path: str | Path) -> list[tuple[str, str]]:
         raise CorpusError(f"{file} is of a kind that is not read: {SHAPE}.", file)
     if not file.exists():
         raise CorpusError(f"{file} does not exist: check the path.", file)
-    text = file_text(file)
-    rows = _objects(file, text) if kind == ".jsonl" else _table(file, text, "\t" if kind == ".tsv" else ",")
+    rows = _objects(file) if kind == ".jsonl" else _table(file)
     found = []
     for line, row in rows:
         said, label = row.get("text"), row.get("label")
@@ -39,15 +37,13 @@ def read_labelled(path: str | Path) -> list[tuple[str, str]]:
     return found
 
 
-def _table(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, object]]]:
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    try:
-        for row in reader:
-            yield reader.line_num, dict(row)
-    except csv.Error as error:
-        raise CorpusError(f"{file}, line {reader.line_num}: {error}; mend it.", file) from error
+def _table(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    rows = table_rows(file)
+    _, columns = next(rows, (1, []))
+    for line, row in rows:
+        yield line, dict(zip(columns, row, strict=False))
 
 
-def _objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, object]]]:
-    for number, row in json_values(file, text):
+def _objects(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, row in json_values(file, file_text(file)):
         yield number, row if isinstance(row, dict) else {}

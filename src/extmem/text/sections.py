@@ -11,7 +11,6 @@ Knows: txt, md, rst, html, pdf, csv, tsv and jsonl, and any of these as .gz. Doe
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import logging
@@ -23,6 +22,7 @@ from typing import NamedTuple
 
 from extmem.errors import CorpusError
 from extmem.text.documents import check_whole, file_bytes, file_text, json_values
+from extmem.text.tables import table_rows
 
 SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".csv", ".tsv", ".jsonl")
 TITLES = ("title", "name", "question", "heading")  # columns that name what a row is about
@@ -46,7 +46,7 @@ def read_sections(file: Path) -> Iterator[Section]:
     if kind == ".pdf":
         found = _pdf(file)
     elif kind in (".csv", ".tsv"):
-        found = _rows(file, "\t" if kind == ".tsv" else ",")
+        found = _rows(file)
     elif kind in (".html", ".htm"):
         found = _html(file)
     elif kind == ".md":
@@ -119,18 +119,13 @@ def _pdf(file: Path) -> Iterator[Section]:
         log.setLevel(heard)
 
 
-def _rows(file: Path, delimiter: str) -> Iterator[Section]:
-    reader = csv.reader(io.StringIO(file_text(file)), delimiter=delimiter)
-    try:
-        columns = next(reader, [])
-        line = reader.line_num + 1
-        for row in reader:
-            names = [columns[n].strip() if n < len(columns) else "" for n in range(len(row))]
-            names = [f"column {n + 1}" if not name or name in names[:n] else name for n, name in enumerate(names)]
-            yield _fields(dict(zip(names, row, strict=True)), line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise CorpusError(f"{file}, line {reader.line_num}: {error}; mend it.", file) from error
+def _rows(file: Path) -> Iterator[Section]:
+    rows = table_rows(file)
+    _, columns = next(rows, (1, []))
+    for line, row in rows:
+        names = [columns[n].strip() if n < len(columns) else "" for n in range(len(row))]
+        names = [f"column {n + 1}" if not name or name in names[:n] else name for n, name in enumerate(names)]
+        yield _fields(dict(zip(names, row, strict=True)), line)
 
 
 def _lines(file: Path) -> Iterator[Section]:
