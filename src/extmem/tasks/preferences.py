@@ -1,0 +1,220 @@
+"""Preferences: what a user said of themself, as records that cite the turns it was said in, and which bear on a question.
+
+Knows: what a text states (`text/stated.py`), records, an encoder. Does not know: dialogue, who answers.
+
+A preference is a plain record, "preference/home" or "preference/liking/hiking". Its value is what was said last, word
+for word; its metadata says in which turns (`claims`), with what was said before and holds no more. One that has no
+claims was written by a person: no rule changes it. Every claim is looked up before it counts: where its turn is gone, or
+says something else by now, the claim is gone, and with the last the preference.
+
+Which of them bear on a question that names none is told by meaning alone. With q a question's vector, s̄ that of what
+all statements share ("I like it."), q̄ of what all questions share ("Can you recommend something?"), l the question put as
+"What do I like or dislike, so that you can answer: …", p̂ = p − A s̄ of length 1,
+
+    bears(q, p) = ½ (q − A q̄)^ · p̂ + ½ (l − A q̄)^ · p̂
+
+Those that say nearly the same (cosine from ALIKE on) come as one. Found on five of PrefEval's topics
+(benchmarks/task_chat.py). Shapes: N preferences, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extmem.memory import Memory
+from extmem.records.base import Record
+from extmem.text.encoder import Encoder
+from extmem.text.stated import IS, Stated, stated
+
+PREFIX = "preference/"
+KEPT = 100  # claims of one preference: the last ones
+SHARED = 0.8  # A
+BEARS = 0.12  # what bears less on a question is left out
+ALIKE = 0.8
+ASKED = (
+    "Can you recommend something for me?",
+    "What would you recommend?",
+    "Can you suggest some options?",
+    "What are some popular choices?",
+    "I'm looking for suggestions.",
+)
+SAID = (
+    "I like it.",
+    "I do not like it.",
+    "I prefer this.",
+    "I avoid that.",
+    "I have a strong aversion to this.",
+    "I refuse to use it.",
+    "I strongly dislike this.",
+)
+LIKING = "What do I like or dislike, so that you can answer: {}"
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """`value` is what the user said, `turns` where: more than one where it was said again. `before` are those that said
+    otherwise earlier: (turn, what it said). `alike` are others that say nearly the same. Without turns it was written by
+    a person. `score` is how much it bears on what was asked."""
+
+    key: str
+    value: str
+    kind: str
+    turns: tuple[str, ...]
+    before: tuple[tuple[str, str], ...] = ()
+    alike: tuple[Preference, ...] = ()
+    score: float = 0.0
+    id: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is of, as "home"."""
+        return self.key.removeprefix(PREFIX)
+
+    def rests_on(self) -> list[str]:
+        """The keys of what it is from."""
+        return [self.key, *self.turns, *(turn for turn, _ in self.before)]
+
+
+class Preferences:
+    """Those of one user, in the memory of that user."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self._shared: tuple[Encoder, Array, Array] | None = None
+
+    def learn(self, turn: str, text: str) -> list[Preference]:
+        """Remembers what a turn states; call it in the transaction that stores the turn. What a person wrote, or
+        wrote over, stays as it is."""
+        return [found for one in stated(text) if (found := self._claimed(turn, text, one)) is not None]
+
+    def _claimed(self, turn: str, text: str, one: Stated) -> Preference | None:
+        key = f"{PREFIX}{one.slot}"
+        record = self.memory.record(key)
+        if record is not None and not _claims(record):
+            return None
+        claim = {"turn": turn, "start": one.span.start, "end": one.span.end, "kind": one.kind, "says": one.says}
+        claims = [*(_claims(record) if record else ()), claim]
+        return self._stored(key, claims[-KEPT:], {turn: text})
+
+    def every(self) -> list[Preference]:
+        """All of them, in the order of their keys; those that rest on nothing any more are forgotten."""
+        records = list(self.memory.scan(PREFIX))
+        said = self._said(records)
+        return [found for record in records if (found := self._current(record, said)) is not None]
+
+    def of(self, key: str) -> Preference | None:
+        """The one of this key."""
+        record = self.memory.record(key)
+        return None if record is None else self._current(record, self._said([record]))
+
+    def bearing(self, question: str, k: int, least: float = BEARS) -> list[Preference]:
+        """The k that bear most on a question, the most first, each with those that say the same."""
+        vectors = self.memory.derived.vectors()
+        if vectors is None or not vectors.encoder.reads(question):
+            where = {"key": {"$gte": PREFIX, "$lt": PREFIX[:-1] + "0"}}
+            hits = self.memory.search(question, k, where, by="words")
+            found = [(self.of(hit.key), hit.score) for hit in hits]
+            return [replace(one, score=score) for one, score in found if one is not None]
+        vectors.catch_up()
+        known = {one.id: one for one in self.every()}
+        ids = np.array(list(known), np.int64)
+        if not len(ids):
+            return []
+        query_2D, said_D = self._queries(vectors.encoder, question)
+        with self.memory.records.reading():
+            near = vectors.similarity(ids, np.concatenate([query_2D, said_D[None]]))
+        lengths = np.sqrt(np.maximum(1 - 2 * SHARED * near[2] + SHARED**2 * float(said_D @ said_D), 1e-6))
+        score = ((near[:2] - SHARED * (query_2D @ said_D)[:, None]) / lengths).mean(0)
+        order = [place for place in np.argsort(-score, kind="stable").tolist() if score[place] >= least]
+        ranked = [replace(known[int(ids[place])], score=float(score[place])) for place in order]
+        return _together(vectors.encoder, ranked, k)
+
+    def _queries(self, encoder: Encoder, question: str) -> tuple[Array, Array]:
+        """(2, D) the question in both its forms, without what questions share; (D,) what statements share."""
+        if self._shared is None or self._shared[0] is not encoder:
+            asked, said = encoder.encode_queries(ASKED).mean(0), encoder.encode(SAID).mean(0)
+            self._shared = encoder, asked, said
+        _, asked_D, said_D = self._shared
+        found = encoder.encode_queries([question, LIKING.format(question)]) - SHARED * asked_D
+        return found / np.linalg.norm(found, axis=1, keepdims=True), said_D
+
+    def _said(self, records: Iterable[Record]) -> dict[str, Any]:
+        """The turns that these cite, which are there."""
+        cited = {str(claim["turn"]) for record in records for claim in _claims(record)}
+        return dict(self.memory.retrieve_many(cited))
+
+    def _current(self, record: Record, said: Mapping[str, Any]) -> Preference | None:
+        """What a record says by the turns that are there, which is what it says from then on."""
+        claims = _claims(record)
+        if not claims:
+            return Preference(record.key, str(record.value), IS, (), id=record.id)
+        alive = [claim for claim in claims if _stands(claim, said)]
+        if alive == claims and _text(claims[-1], said) == record.value:
+            return _preference(record.key, claims, said, record.id)
+        with self.memory.transaction():
+            now = self.memory.record(record.key)
+            if now is None or now.id != record.id:
+                return None if now is None else self._current(now, self._said([now]))
+            if alive:
+                return self._stored(record.key, alive, said)
+            self.memory.forget(record.key)
+            return None
+
+    def _stored(self, key: str, claims: list[dict[str, Any]], said: Mapping[str, Any]) -> Preference:
+        """Has a record say what its newest claim says."""
+        said = {**self.memory.retrieve_many({str(claim["turn"]) for claim in claims} - said.keys()), **said}
+        self.memory.store(key, _text(claims[-1], said), metadata={"kind": claims[-1]["kind"], "claims": claims})
+        record = self.memory.record(key)
+        return _preference(key, claims, said, 0 if record is None else record.id)
+
+
+def _claims(record: Record) -> list[dict[str, Any]]:
+    found = (record.metadata or {}).get("claims")
+    return found if isinstance(found, list) else []
+
+
+def _text(claim: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    return str(said.get(claim["turn"], ""))[claim["start"] : claim["end"]]
+
+
+def _stands(claim: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
+    """Whether its turn still says so."""
+    return claim["says"] in _text(claim, said).replace("\u2019", "'")
+
+
+def _preference(key: str, claims: Sequence[dict[str, Any]], said: Mapping[str, Any], number: int) -> Preference:
+    last = claims[-1]
+    same = [claim for claim in claims if _same(claim, last)]
+    turns = dict.fromkeys(str(claim["turn"]) for claim in reversed(same))
+    before = [(str(claim["turn"]), _text(claim, said)) for claim in reversed(claims) if not _same(claim, last)]
+    return Preference(key, _text(last, said), last["kind"], tuple(turns), tuple(before), id=number)
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two claims of one slot agree."""
+    return one["kind"] == other["kind"] and (one["kind"] != IS or one["says"].casefold() == other["says"].casefold())
+
+
+def _together(encoder: Encoder, ranked: Sequence[Preference], k: int) -> list[Preference]:
+    """The first k of these, those that say nearly the same as one before as part of it."""
+    firsts: list[Preference] = []
+    alike: list[list[Preference]] = []
+    some = ranked[: 4 * k]
+    vectors = encoder.encode([one.value for one in some])
+    places: list[int] = []
+    for place, one in enumerate(some):
+        near = [n for n, first in enumerate(places) if one.kind == some[first].kind
+                and float(vectors[place] @ vectors[first]) >= ALIKE]  # fmt: skip
+        if near:
+            alike[near[0]].append(one)
+        elif len(firsts) < k:
+            firsts.append(one)
+            alike.append([])
+            places.append(place)
+    return [replace(first, alike=tuple(others)) for first, others in zip(firsts, alike, strict=True)]
