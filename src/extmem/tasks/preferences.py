@@ -21,17 +21,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extmem.memory import Memory
+from extmem.reading import Span
 from extmem.records.base import Record
 from extmem.text.encoder import Encoder
 from extmem.text.stated import IS, Stated, stated
 
-PREFIX = "preference/"
+PREFIX, AFTER = "preference/", "preference0"  # begins their keys; the first key behind all of them
 KEPT = 100  # claims of one preference: the last ones
 SHARED = 0.8  # A
 BEARS = 0.12  # what bears less on a question is left out
@@ -56,17 +57,25 @@ LIKING = "What do I like or dislike, so that you can answer: {}"
 Array = NDArray[np.float32]
 
 
+class Place(NamedTuple):
+    """Where something was said: the key of the turn, the span of its text, and that text."""
+
+    turn: str
+    span: Span
+    text: str
+
+
 @dataclass(frozen=True)
 class Preference:
-    """`value` is what the user said, `turns` where: more than one where it was said again. `before` are those that said
-    otherwise earlier: (turn, what it said). `alike` are others that say nearly the same. Without turns it was written by
-    a person. `score` is how much it bears on what was asked."""
+    """`value` is what the user said, `said` where, the newest first: more than one where it was said again. `before` are
+    the places that said otherwise earlier. `alike` are others that say nearly the same. Without a place it was written
+    by a person. `score` is how much it bears on what was asked."""
 
     key: str
     value: str
     kind: str
-    turns: tuple[str, ...]
-    before: tuple[tuple[str, str], ...] = ()
+    said: tuple[Place, ...] = ()
+    before: tuple[Place, ...] = ()
     alike: tuple[Preference, ...] = ()
     score: float = 0.0
     id: int = 0
@@ -76,9 +85,14 @@ class Preference:
         """What it is of, as "home"."""
         return self.key.removeprefix(PREFIX)
 
+    @property
+    def turns(self) -> list[str]:
+        """The keys of the turns that say so, the newest first."""
+        return list(dict.fromkeys(place.turn for place in self.said))
+
     def rests_on(self) -> list[str]:
-        """The keys of what it is from."""
-        return [self.key, *self.turns, *(turn for turn, _ in self.before)]
+        """The keys of all that it is from."""
+        return [self.key, *(place.turn for place in (*self.said, *self.before))]
 
 
 class Preferences:
@@ -113,27 +127,32 @@ class Preferences:
         record = self.memory.record(key)
         return None if record is None else self._current(record, self._said([record]))
 
-    def bearing(self, question: str, k: int, least: float = BEARS) -> list[Preference]:
-        """The k that bear most on a question, the most first, each with those that say the same."""
+    def bearing(self, question: str, k: int) -> list[Preference]:
+        """The k that bear most on a question, the most first, each with those that say the same; by its words, where
+        no encoder reads it."""
         vectors = self.memory.derived.vectors()
         if vectors is None or not vectors.encoder.reads(question):
-            where = {"key": {"$gte": PREFIX, "$lt": PREFIX[:-1] + "0"}}
-            hits = self.memory.search(question, k, where, by="words")
+            hits = self.memory.search(question, k, {"key": {"$gte": PREFIX, "$lt": AFTER}}, by="words")
             found = [(self.of(hit.key), hit.score) for hit in hits]
             return [replace(one, score=score) for one, score in found if one is not None]
-        vectors.catch_up()
-        known = {one.id: one for one in self.every()}
-        ids = np.array(list(known), np.int64)
-        if not len(ids):
+        ranked = [one for one in self.ranked(question)[: 4 * k] if one.score >= BEARS]
+        return _together(vectors.encoder, ranked, k)
+
+    def ranked(self, question: str) -> list[Preference]:
+        """All by how much they bear on a question, the most first; none where nothing is embedded."""
+        vectors = self.memory.derived.vectors()
+        known = [] if vectors is None else self.every()
+        if vectors is None or not known:
             return []
+        vectors.catch_up()
         query_2D, said_D = self._queries(vectors.encoder, question)
         with self.memory.records.reading():
-            near = vectors.similarity(ids, np.concatenate([query_2D, said_D[None]]))
-        lengths = np.sqrt(np.maximum(1 - 2 * SHARED * near[2] + SHARED**2 * float(said_D @ said_D), 1e-6))
-        score = ((near[:2] - SHARED * (query_2D @ said_D)[:, None]) / lengths).mean(0)
-        order = [place for place in np.argsort(-score, kind="stable").tolist() if score[place] >= least]
-        ranked = [replace(known[int(ids[place])], score=float(score[place])) for place in order]
-        return _together(vectors.encoder, ranked, k)
+            ids = np.array([one.id for one in known], np.int64)
+            near_3N = vectors.similarity(ids, np.concatenate([query_2D, said_D[None]]))
+        length_N = np.sqrt(np.maximum(1 - 2 * SHARED * near_3N[2] + SHARED**2 * float(said_D @ said_D), 1e-6))
+        score_N = ((near_3N[:2] - SHARED * (query_2D @ said_D)[:, None]) / length_N).mean(0).tolist()
+        scored = [replace(one, score=score) for one, score in zip(known, score_N, strict=True)]
+        return sorted(scored, key=lambda one: -one.score)
 
     def _queries(self, encoder: Encoder, question: str) -> tuple[Array, Array]:
         """(2, D) the question in both its forms, without what questions share; (D,) what statements share."""
@@ -153,7 +172,7 @@ class Preferences:
         """What a record says by the turns that are there, which is what it says from then on."""
         claims = _claims(record)
         if not claims:
-            return Preference(record.key, str(record.value), IS, (), id=record.id)
+            return Preference(record.key, str(record.value), IS, id=record.id)
         alive = [claim for claim in claims if _stands(claim, said)]
         if alive == claims and _text(claims[-1], said) == record.value:
             return _preference(record.key, claims, said, record.id)
@@ -189,11 +208,11 @@ def _stands(claim: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
 
 
 def _preference(key: str, claims: Sequence[dict[str, Any]], said: Mapping[str, Any], number: int) -> Preference:
-    last = claims[-1]
-    same = [claim for claim in claims if _same(claim, last)]
-    turns = dict.fromkeys(str(claim["turn"]) for claim in reversed(same))
-    before = [(str(claim["turn"]), _text(claim, said)) for claim in reversed(claims) if not _same(claim, last)]
-    return Preference(key, _text(last, said), last["kind"], tuple(turns), tuple(before), id=number)
+    last, same, others = claims[-1], list[Place](), list[Place]()
+    for claim in reversed(claims):
+        place = Place(str(claim["turn"]), Span(claim["start"], claim["end"]), _text(claim, said))
+        (same if _same(claim, last) else others).append(place)
+    return Preference(key, same[0].text, last["kind"], tuple(same), tuple(others), id=number)
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -205,12 +224,14 @@ def _together(encoder: Encoder, ranked: Sequence[Preference], k: int) -> list[Pr
     """The first k of these, those that say nearly the same as one before as part of it."""
     firsts: list[Preference] = []
     alike: list[list[Preference]] = []
-    some = ranked[: 4 * k]
-    vectors = encoder.encode([one.value for one in some])
+    vectors = encoder.encode([one.value for one in ranked])
     places: list[int] = []
-    for place, one in enumerate(some):
-        near = [n for n, first in enumerate(places) if one.kind == some[first].kind
-                and float(vectors[place] @ vectors[first]) >= ALIKE]  # fmt: skip
+    for place, one in enumerate(ranked):
+        near = [
+            number
+            for number, first in enumerate(places)
+            if one.kind == ranked[first].kind and float(vectors[place] @ vectors[first]) >= ALIKE
+        ]
         if near:
             alike[near[0]].append(one)
         elif len(firsts) < k:

@@ -74,7 +74,7 @@ _STANCES = [
 ]
 _NAME = r"(?P<of>[A-Z\u00c0-\u00de][\w'\u2019-]*(?: [A-Z\u00c0-\u00de][\w'\u2019-]*){0,2})"
 _PLACE = r"(?P<of>(?:the )?[A-Z\u00c0-\u00de][\w'\u2019.-]*(?:,? (?:(?:de|la|of|the) )?[A-Z\u00c0-\u00de][\w'\u2019-]*){0,3})"
-_GREETING = r"(?:(?:[Hh]i|[Hh]ello|[Hh]ey)(?: there)?[,!]? )?"
+_GREETING = r"(?:(?:[Hh]i|[Hh]ello|[Hh]ey)(?: there)?[,!]? )?(?P<here>)"
 _DIETS = (
     "vegan|vegetarian|pescatarian|carnivore|flexitarian|coeliac|celiac|lactose intolerant|gluten[- ]intolerant|diabetic"
 )
@@ -187,8 +187,9 @@ def _in_sentence(sentence: str, start: int) -> Iterator[Stated]:
         says = match["of"].strip(" .!,\u3002\uff01")
         if not says or text[: match.start()].count('"') % 2:
             continue
+        first = match.start("here" if "here" in match.groupdict() else 0)
         end = match.end() - len(match[0]) + len(match[0].rstrip(" ,"))
-        yield Stated(slot, kind, says, Span(start + places[match.start()], start + places[end]))
+        yield Stated(slot, kind, says, Span(start + places[first], start + places[end]))
 
 
 def _matches(text: str) -> Iterator[tuple[re.Match[str], str, str]]:
