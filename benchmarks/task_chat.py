@@ -72,8 +72,9 @@ def prefeval(data: Path, say: Callable[[str], None]) -> Rows:
     for number, question in enumerate(questions):
         ranks["BM25"].append(words.ranked(question).index(number))
         ranks["MiniLM"].append(int(np.sum(said @ asked[number] > said[number] @ asked[number])))
-        ranks["alone"].append(place(chat.preferences.ranked(question), turns[number]))
-        recalled = chat.recall(question, 0, max(KS)).preferences
+        ranked = chat.preferences.ranked(question)
+        ranks["alone"].append(place(ranked, turns[number]))
+        recalled = chat.preferences.together(ranked, max(KS))
         ranks["as the chat recalls them"].append(place(recalled, turns[number]))
         sizes.append(mean(1 + len(one.alike) for one in recalled[:5]) if recalled else 1.0)
     ranks["without memory"] = [len(questions)] * len(questions)

@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from extmem.errors import ExtmemError, InvalidInput
 from extmem.memory import Memory
 from extmem.reading import Citation, Hit, Span
+from extmem.records.base import Record
 from extmem.records.where import Where
 from extmem.tasks.answer import NOT_IN_MEMORY, answer
 from extmem.tasks.preferences import PREFIX, Place, Preference, Preferences
@@ -140,11 +141,10 @@ class Chat:
             left = {one.key for one in self.preferences.every()}
         return list(gone | dict.fromkeys(one for one in known if one not in left))
 
-    def latest(self, count: int) -> list[tuple[str, str]]:
-        """Key and text of the last turns, the last one at the end."""
-        newest = self._newest()
-        keys = [_key(number) for number in range(max(1, newest - count + 1), newest + 1)]
-        return [(key, str(value)) for key, value in sorted(self.memory.retrieve_many(keys).items())]
+    def latest(self, count: int) -> list[Record]:
+        """The last turns, the last one at the end."""
+        numbers = range(max(1, self._newest() - count + 1), self._newest() + 1)
+        return [record for number in numbers if (record := self.memory.record(_key(number))) is not None]
 
     # Within
 
@@ -195,13 +195,11 @@ class Chat:
         """What a writer is given, by key, and all that it rests on."""
         every = [one for first in recalled.preferences for one in (first, *first.alike)]
         sources = {one.key: f"{self.user} said: {one.value}" if one.said else one.value for one in every}
-        beside = [key for key, _ in self.latest(LATEST + 1) if key != turn]
-        found = {hit.key for hit in recalled.turns}
-        for key in [*(hit.key for hit in recalled.turns), *(key for key in beside if key not in found)]:
-            record = self.memory.record(key)
-            about = (record.metadata if record is not None else None) or {}
-            if record is not None and not about.keys() & {"quoted", "broken"}:
-                sources[key] = f"{about.get('speaker')}, {str(about.get('time'))[:10]}: {record.value}"
+        found = [self.memory.record(hit.key) for hit in recalled.turns]
+        for record in (*filter(None, found), *self.latest(LATEST + 1)):
+            about = record.metadata or {}
+            if record.key != turn and not about.keys() & {"quoted", "broken"}:
+                sources[record.key] = f"{about.get('speaker')}, {str(about.get('time'))[:10]}: {record.value}"
         rests_on = [turn, *sources, *(key for one in every for key in one.rests_on())]
         return sources, list(dict.fromkeys(rests_on))
 

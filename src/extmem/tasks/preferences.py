@@ -36,7 +36,7 @@ PREFIX, AFTER = "preference/", "preference0"  # begins their keys; the first key
 KEPT = 100  # claims of one preference: the last ones
 SHARED = 0.8  # A
 BEARS = 0.12  # what bears less on a question is left out
-ALIKE = 0.8
+ALIKE = 0.75
 ASKED = (
     "Can you recommend something for me?",
     "What would you recommend?",
@@ -135,8 +135,7 @@ class Preferences:
             hits = self.memory.search(question, k, {"key": {"$gte": PREFIX, "$lt": AFTER}}, by="words")
             found = [(self.of(hit.key), hit.score) for hit in hits]
             return [replace(one, score=score) for one, score in found if one is not None]
-        ranked = [one for one in self.ranked(question)[: 4 * k] if one.score >= BEARS]
-        return _together(vectors.encoder, ranked, k)
+        return self.together([one for one in self.ranked(question) if one.score >= BEARS], k)
 
     def ranked(self, question: str) -> list[Preference]:
         """All by how much they bear on a question, the most first; none where nothing is embedded."""
@@ -146,13 +145,27 @@ class Preferences:
             return []
         vectors.catch_up()
         query_2D, said_D = self._queries(vectors.encoder, question)
-        with self.memory.records.reading():
-            ids = np.array([one.id for one in known], np.int64)
-            near_3N = vectors.similarity(ids, np.concatenate([query_2D, said_D[None]]))
+        near_3N = np.concatenate([query_2D, said_D[None]]) @ vectors.beginnings(_ids(known)).T
         length_N = np.sqrt(np.maximum(1 - 2 * SHARED * near_3N[2] + SHARED**2 * float(said_D @ said_D), 1e-6))
         score_N = ((near_3N[:2] - SHARED * (query_2D @ said_D)[:, None]) / length_N).mean(0).tolist()
         scored = [replace(one, score=score) for one, score in zip(known, score_N, strict=True)]
         return sorted(scored, key=lambda one: -one.score)
+
+    def together(self, ranked: Sequence[Preference], k: int) -> list[Preference]:
+        """The first k of these, as `ranked` gives them, those that say nearly the same as one before as part of it."""
+        vectors, some = self.memory.derived.vectors(), ranked[: 4 * k]
+        if vectors is None or not some:
+            return []
+        vector_ND = vectors.beginnings(_ids(some))
+        places, alike = list[int](), list[list[Preference]]()
+        for place, (one, same_N) in enumerate(zip(some, vector_ND @ vector_ND.T >= ALIKE, strict=True)):
+            near = [n for n, first in enumerate(places) if same_N[first] and one.kind == some[first].kind]
+            if near:
+                alike[near[0]].append(one)
+            elif len(places) < k:
+                places.append(place)
+                alike.append([])
+        return [replace(some[place], alike=tuple(others)) for place, others in zip(places, alike, strict=True)]
 
     def _queries(self, encoder: Encoder, question: str) -> tuple[Array, Array]:
         """(2, D) the question in both its forms, without what questions share; (D,) what statements share."""
@@ -220,22 +233,5 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one["kind"] == other["kind"] and (one["kind"] != IS or one["says"].casefold() == other["says"].casefold())
 
 
-def _together(encoder: Encoder, ranked: Sequence[Preference], k: int) -> list[Preference]:
-    """The first k of these, those that say nearly the same as one before as part of it."""
-    firsts: list[Preference] = []
-    alike: list[list[Preference]] = []
-    vectors = encoder.encode([one.value for one in ranked])
-    places: list[int] = []
-    for place, one in enumerate(ranked):
-        near = [
-            number
-            for number, first in enumerate(places)
-            if one.kind == ranked[first].kind and float(vectors[place] @ vectors[first]) >= ALIKE
-        ]
-        if near:
-            alike[near[0]].append(one)
-        elif len(firsts) < k:
-            firsts.append(one)
-            alike.append([])
-            places.append(place)
-    return [replace(first, alike=tuple(others)) for first, others in zip(firsts, alike, strict=True)]
+def _ids(some: Sequence[Preference]) -> NDArray[np.int64]:
+    return np.array([one.id for one in some], np.int64)

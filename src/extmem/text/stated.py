@@ -75,7 +75,7 @@ _STANCES = [
 _NAME = r"(?P<of>[A-Z\u00c0-\u00de][\w'\u2019-]*(?: [A-Z\u00c0-\u00de][\w'\u2019-]*){0,2})"
 _PLACE = r"(?P<of>(?:the )?[A-Z\u00c0-\u00de][\w'\u2019.-]*(?:,? (?:(?:de|la|of|the) )?[A-Z\u00c0-\u00de][\w'\u2019-]*){0,3})"
 _GREETING = r"(?:(?:[Hh]i|[Hh]ello|[Hh]ey)(?: there)?[,!]? )?(?P<here>)"
-_DIETS = (
+_DIETS = "vegan|vegetarian|pescatarian|carnivore|flexitarian|plant-based"
     "vegan|vegetarian|pescatarian|carnivore|flexitarian|coeliac|celiac|lactose intolerant|gluten[- ]intolerant|diabetic"
 )
 _FACTS = [
@@ -88,7 +88,8 @@ _FACTS = [
     ("age", rf"{_BEGINS}I am (?P<of>\d{{1,3}})(?: years old)?(?=[.,!]|$| and)"),
     ("birthday", rf"{_BEGINS}(?:[Mm]y birthday is|I was born) (?:on )?(?P<of>[^,.;]*\d[^.;]*)"),
     ("diet", rf"{_BEGINS}I am (?:now )?(?:an? )?(?:strict |lifelong |committed |ethical )?(?P<of>{_DIETS})\b"),
-    ("diet", rf"{_BEGINS}I {_ADVERB}(?:follow|adhere to|am on) (?P<of>an? [^,.;]*?diet)\b"),
+    ("diet", rf"{_BEGINS}I {_ADVERB}(?:follow|adhere to|am on) an? (?:strict )?(?P<of>{_DIETS}) diet\b"),
+    ("diet {}", rf"{_BEGINS}I {_ADVERB}(?:follow|adhere to|am on) an? (?:strict )?(?P<of>(?P<slot>[\w-]+) diet)\b"),
     ("favourite {}", rf"{_BEGINS}[Mm]y fav(?:ou?rite) (?P<slot>[\w ]{{2,30}}?) (?:is|are) (?P<of>[^,.;]+)"),
     ("my {}", rf"{_BEGINS}[Mm]y (?P<slot>[a-z]+(?: [a-z]+)?) is (?:called|named) {_NAME}"),
     ("my {}", rf"{_BEGINS}[Mm]y (?P<slot>[a-z]+(?: [a-z]+)?)'s name is {_NAME}"),
@@ -226,7 +227,10 @@ def _thing(said: str) -> str:
     words = said.split()
     if not words or _POINTS.match(said.strip()):
         return ""
-    thing = _slot(_ENDS.split(said.strip(), maxsplit=1)[0])
+    parts = re.split(f"({_ENDS.pattern})", said.strip())
+    thing = _slot(parts[0])
+    if thing and " " not in thing and parts[1:2] == [","]:  # of "vegan, cruelty-free products" not the first word alone
+        thing = _slot(f"{parts[0]} {parts[2]}")
     return thing and f"{LIKING}/{thing}"
 
 
