@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extmem.cli import given, output
-from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, opened
+from extmem.cli.records import DEFAULT, MemoryOption, opened
 from extmem.cli.tasks import WriterOption
 from extmem.errors import InvalidInput, ModelError
 
@@ -49,14 +49,14 @@ def chat(
             if reply.text is None:
                 raise typer.Exit(1)
             return
-        reply = None
+        last: Reply | None = None
         for line in _lines(talk):
             if line.startswith("/"):
-                _command(talk, line, reply, as_json)
+                _command(talk, line, last, as_json)
             elif line:
-                reply = _said(talk, line, max_tokens, as_json)
-                if reply.failed is not None and not as_json:
-                    output.failure(reply.failed, "ModelError")
+                last = _said(talk, line, max_tokens, as_json)
+                if last.failed is not None and not as_json:
+                    output.failure(last.failed, "ModelError")
 
 
 def _lines(talk: Chat) -> Iterator[str]:

@@ -1,10 +1,9 @@
-"""Chat: a dialogue that remembers every turn, and what the user said of themself; answers from it, and cites it.
+"""Chat: a dialogue that remembers every turn and what the user said of themself, answers from it and cites it.
 
-Knows: turns and preferences as records of one user's namespace, `tasks/answer.py`, writers. Does not know: how either is
-found, terminals.
+Knows: turns and preferences as records of one user's namespace, writers. Does not know: how either is found.
 
-A turn is a record "turn/00000012": its value is what was said, its metadata who said it when, in which conversation, and
-of a reply what it rests on (`rests_on`), so that a reply goes with the turns it came from. Without a writer a question
+A turn is a record "turn/00000012": its value is what was said, its metadata who said it when in which conversation,
+and of a reply what it rests on (`rests_on`): a reply goes with the turns it came from. Without a writer a question
 gets the preference or the sentence that answers it, a statement what was remembered of it; a writer is given what was
 recalled as numbered sources. Replies that only quote, and those that broke off, are no sources.
 """
@@ -88,7 +87,7 @@ class Chat:
             if asks or self.writer is not None:
                 recalled = self.recall(text)
         finally:
-            turn, learned = self.record(text, **({"asks": True} if asks else {}))
+            turn, learned = self.record(text, asks=asks or None)
         if self.writer is not None:
             return self._written(self.writer, text, turn, learned, recalled, heard, max_tokens)
         said, cited = self._answered(text, turn, recalled) if asks else _noted(turn, text, learned)
@@ -111,7 +110,7 @@ class Chat:
                 "speaker": speaker,
                 "time": time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "conversation": self._conversation if conversation is None else conversation,
-                **about,
+                **{name: value for name, value in about.items() if value is not None},
             }
             self.memory.store(key, text, metadata=metadata, expect=0)
             learned = self.preferences.learn(key, text) if speaker == self.user else []
@@ -149,7 +148,7 @@ class Chat:
     # Within
 
     def _answered(self, text: str, turn: str, recalled: Recalled) -> tuple[str | None, list[Citation]]:
-        """The preference that is asked for, or the sentence that answers; of what asks for advice what it must respect."""
+        """The preference that is asked for, or the sentence that answers; for advice what it must respect."""
         for name in asked_for(text):
             if some := self._asked_for(name):
                 return _joined(some), _cited(some)

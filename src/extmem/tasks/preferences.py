@@ -1,20 +1,20 @@
-"""Preferences: what a user said of themself, as records that cite the turns it was said in, and which bear on a question.
+"""Preferences: what a user said of themself, as records that cite the turns; and which of them bear on a question.
 
 Knows: what a text states (`text/stated.py`), records, an encoder. Does not know: dialogue, who answers.
 
 A preference is a plain record, "preference/home" or "preference/liking/hiking". Its value is what was said last, word
 for word; its metadata says in which turns (`claims`), with what was said before and holds no more. One that has no
-claims was written by a person: no rule changes it. Every claim is looked up before it counts: where its turn is gone, or
-says something else by now, the claim is gone, and with the last the preference.
+claims was written by a person: no rule changes it. Every claim is looked up before it counts: where its turn is gone,
+or says something else by now, the claim is gone, and with the last the preference.
 
-Which of them bear on a question that names none is told by meaning alone. With q a question's vector, s̄ that of what
-all statements share ("I like it."), q̄ of what all questions share ("Can you recommend something?"), l the question put as
-"What do I like or dislike, so that you can answer: …", p̂ = p − A s̄ of length 1,
+Which of them bear on a question that names none is told by meaning alone: by what is left of it without what all
+questions share and all statements share. With unit vectors q of the question, l of the question put as "What do I like
+or dislike, so that you can answer: …", p of a preference, the means a of ASKED and s of SAID,
 
-    bears(q, p) = ½ (q − A q̄)^ · p̂ + ½ (l − A q̄)^ · p̂
+    bears(q, p) = ½ cos(q − A a, p − A s) + ½ cos(l − A a, p − A s),    A = SHARED
 
-Those that say nearly the same (cosine from ALIKE on) come as one. Found on five of PrefEval's topics
-(benchmarks/task_chat.py). Shapes: N preferences, D width.
+Those that say nearly the same (cosine from ALIKE on, both likes or both dislikes) come as one. A was found on five of
+PrefEval's topics (benchmarks/task_chat.py). Shapes: N preferences, D width.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Preference:
-    """`value` is what the user said, `said` where, the newest first: more than one where it was said again. `before` are
-    the places that said otherwise earlier. `alike` are others that say nearly the same. Without a place it was written
-    by a person. `score` is how much it bears on what was asked."""
+    """`value` is what the user said, `said` where, the newest first: more than one where it was said again. `before`
+    are the places that said otherwise earlier. `alike` are others that say nearly the same. Without a place it was
+    written by a person. `score` is how much it bears on what was asked."""
 
     key: str
     value: str
@@ -217,7 +217,7 @@ def _text(claim: Mapping[str, Any], said: Mapping[str, Any]) -> str:
 
 def _stands(claim: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
     """Whether its turn still says so."""
-    return claim["says"] in _text(claim, said).replace("\u2019", "'")
+    return str(claim["says"]) in _text(claim, said).replace("\u2019", "'")
 
 
 def _preference(key: str, claims: Sequence[dict[str, Any]], said: Mapping[str, Any], number: int) -> Preference:

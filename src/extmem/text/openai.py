@@ -15,7 +15,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from collections.abc import Iterator
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
