@@ -2,8 +2,8 @@
 that answer; what the rules read out of what people say; do contradictions resolve to the newest.
 
 PrefEval: 505 stated preferences are said to one chat, a turn each; of each question the preference that it must
-respect is to be among the first k recalled, of all 505. "alone": each for itself; "as recalled": as the chat recalls
-them, where those that say nearly the same come as one, so that 5 recalled are more than 5; "MiniLM, joined": its ranking,
+respect is to be among the first k recalled, of all 505. "alone": each for itself; "as recalled": as the chat does,
+where those that say nearly the same come as one, so that 5 recalled are more than 5; "MiniLM, joined": its ranking,
 with the same joined. A statement of which the rules read nothing counts as not recalled. The constants of the ranking
 were found on topics 0, 2, 4, …: "developed"; but figures of the others, "held", were seen as well. LoCoMo: as
 benchmarks/search.py, with every turn said in the chat; the rules read what the first speaker says. Extraction: of
@@ -88,7 +88,7 @@ def prefeval(data: Path, say: Callable[[str], None]) -> Rows:
         for part, which in parts.items():
             kept = [rank for rank, topic in zip(some, topics, strict=True) if not which or topic % 2 == which - 1]
             found[f"PrefEval, {name}{part}"] = {f"recall@{k}": mean(rank < k for rank in kept) for k in KS}
-    found["PrefEval, as the chat recalls them"]["preferences in one"] = mean(sizes)
+    found["PrefEval, as recalled"]["in one"] = mean(sizes)
     return found
 
 

@@ -230,7 +230,9 @@ def _preference(key: str, claims: Sequence[dict[str, Any]], said: Mapping[str, A
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two claims of one slot agree."""
-    return one["kind"] == other["kind"] and (one["kind"] != IS or one["says"].casefold() == other["says"].casefold())
+    if one["kind"] != IS or other["kind"] != IS:
+        return bool(one["kind"] == other["kind"])
+    return str(one["says"]).casefold() == str(other["says"]).casefold()
 
 
 def _ids(some: Sequence[Preference]) -> NDArray[np.int64]:

@@ -24,8 +24,8 @@ _JOINS = ("and", "but", "because", "so", "since", "although")  # words that a cl
 
 
 class Stated(NamedTuple):
-    """What is said: of what (`slot`: "home", "favourite colour", "liking/hiking"), how, in short, and where. What is said
-    later of the same slot replaces it."""
+    """What is said: of what (`slot`: "home", "favourite colour", "liking/hiking"), how, in short, and where. Of one slot
+    what is said later holds."""
 
     slot: str
     kind: str
@@ -161,7 +161,7 @@ _HAN_POINTING = re.compile("^(?:这|那|你|您|他|她|它|的|得)")
 _CUTS = """
 because, since, due to, but, so, as I, as they, as it, when, while, which, over, rather than, instead of, unless, even,
 for their, for its, or any, such as, like, and I, and prefer, and find, and always, and avoid, and will, and much,
-and strictly, any more, anymore
+and strictly, any more, anymore, especially, particularly
 """
 _ENDS = re.compile(rf"(,|\b{_any(_CUTS)}\b)")
 _SHORT = {"m": "I am", "ve": "I have"}
@@ -211,7 +211,8 @@ _ASKED = [
         (r"my favou?rite ([\w ]{2,30}?)(?: is| are)?[?.]*$", "favourite {}"),
         (r"我最(?:喜欢|爱)的(.{1,8}?)是", "favourite {}"),
         (r"(?:name of my|what is my|what's my|who is my|who's my) ([a-z]+)(?:'s name| called| named)?[?.]*$", "my {}"),
-        (r"what do(?:n't I| I not) (?:like|enjoy|eat)|what do I (?:dislike|hate|avoid)|我(?:不喜欢|讨厌)什么", DISLIKES),
+        (r"what do(?:n't I| I not) (?:like|enjoy|eat)|what do I (?:dislike|hate|avoid)", DISLIKES),
+        (r"我(?:不喜欢|讨厌)什么", DISLIKES),
         (r"what do I (?:like|love|enjoy|prefer)\b|what are my (?:likes|preferences)|我喜欢什么", LIKES),
         (r"\bdo I (?:like|love|enjoy|hate|dislike|eat|avoid) ([\w' -]+?)[?.]*$", f"{LIKING}/{{}}"),
         (r"\bam I (?:allergic to|afraid of|a fan of|into) ([\w' -]+?)[?.]*$", f"{LIKING}/{{}}"),
@@ -269,7 +270,7 @@ def _thing(said: str) -> str:
         return ""
     parts = _ENDS.split(said.strip())
     thing = _slot(parts[0])
-    if thing and " " not in thing and parts[1:2] == [","]:  # of "vegan, cruelty-free products" not the first word alone
+    if thing and " " not in thing and parts[1:2] == [","] and " " in parts[2].strip():  # "vegan, cruelty-free products"
         thing = _slot(f"{parts[0]} {parts[2]}")
     return thing and f"{LIKING}/{thing}"
 
