@@ -43,7 +43,7 @@ def test_a_message_is_answered_and_the_next_run_remembers_it(tmp_path: Path) -> 
 
 
 def test_lines_of_a_pipe_are_a_session_with_commands(tmp_path: Path) -> None:
-    lines = "I love hiking.\n\nI hate fog.\n/memories\nWhat do I like?\n/recalled\n/forget 1\n/memories\n/forget 9\n/what\n"
+    lines = "I love hiking.\n\nI hate fog.\n/memories\nWhat do I like?\nWhen was I hiking?\n/recalled\n/forget 1\n/memories\n/forget 9\n/what\n"
     done = talk(tmp_path, lines)
     assert done.returncode == 0
     shown = done.stdout.splitlines()
@@ -104,7 +104,10 @@ def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], cause: st
 
 def test_a_line_that_is_not_text_is_refused_and_those_before_it_are_kept(tmp_path: Path) -> None:
     done = subprocess.run(
-        [EXTMEM, "chat", "--user", "alice", "--words"], cwd=tmp_path, input=b"I love tea.\n\xff\xfe\n", capture_output=True
+        [EXTMEM, "chat", "--user", "alice", "--words"],
+        cwd=tmp_path,
+        input=b"I love tea.\n\xff\xfe\n",
+        capture_output=True,
     )
     assert done.returncode == 2
     assert b"line 2 of standard input is not UTF-8" in done.stderr

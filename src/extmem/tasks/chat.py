@@ -90,7 +90,7 @@ class Chat:
             turn, learned = self.record(text, asks=asks or None)
         if self.writer is not None:
             return self._written(self.writer, text, turn, learned, recalled, heard, max_tokens)
-        said, cited = self._answered(text, turn, recalled) if asks else _noted(turn, text, learned)
+        said, cited = self._answered(text, turn, recalled) if asks else _noted(learned)
         rests_on = [citation.key for citation in cited] or [turn]
         key, _ = self.record(said or NOT_IN_MEMORY, ASSISTANT, quoted=True, rests_on=rests_on)
         return Reply(said, turn, key, tuple(cited), tuple(learned), recalled)
@@ -233,11 +233,9 @@ def _key(number: int) -> str:
     return f"{TURN}{number:08d}"
 
 
-def _noted(turn: str, text: str, learned: Sequence[Preference]) -> tuple[str, list[Citation]]:
+def _noted(learned: Sequence[Preference]) -> tuple[str, list[Citation]]:
     """What a statement is acknowledged with: what was remembered of it."""
-    if not learned:
-        return NOTED, [Citation(turn, 0, len(text), 1.0)]
-    return f"{NOTED}: {_joined(learned)}", _cited(learned)
+    return (f"{NOTED}: {_joined(learned)}", _cited(learned)) if learned else (NOTED, [])
 
 
 def _joined(some: Sequence[Preference]) -> str:
