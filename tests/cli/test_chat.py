@@ -43,8 +43,8 @@ def test_a_message_is_answered_and_the_next_run_remembers_it(tmp_path: Path) -> 
 
 
 def test_lines_of_a_pipe_are_a_session_with_commands(tmp_path: Path) -> None:
-    lines = "I love hiking.\n\nI hate fog.\n/memories\nWhat do I like?\nWhen was I hiking?\n/recalled\n/forget 1\n/memories\n/forget 9\n/what\n"
-    done = talk(tmp_path, lines)
+    typed = ("I love hiking.", "", "I hate fog.", "/memories", "What do I like?", "When was I hiking?", "/recalled")
+    done = talk(tmp_path, "\n".join((*typed, "/forget 1", "/memories", "/forget 9", "/what")))
     assert done.returncode == 0
     shown = done.stdout.splitlines()
     assert shown[:6] == [

@@ -35,7 +35,7 @@ from extmem.text.stated import IS, Stated, stated
 PREFIX, AFTER = "preference/", "preference0"  # begins their keys; the first key behind all of them
 KEPT = 100  # claims of one preference: the last ones
 SHARED = 0.8  # A
-BEARS = 0.12  # what bears less on a question is left out
+BEARS = 0.08  # what bears less on a question is left out
 ALIKE = 0.75
 ASKED = (
     "Can you recommend something for me?",

@@ -24,8 +24,8 @@ _JOINS = ("and", "but", "because", "so", "since", "although")  # words that a cl
 
 
 class Stated(NamedTuple):
-    """What is said: of what (`slot`: "home", "favourite colour", "liking/hiking"), how, in short, and where. Of one slot
-    what is said later holds."""
+    """What is said: of what (`slot`: "home", "favourite colour", "liking/hiking"), how, in short, and where. Of one
+    slot what is said later holds."""
 
     slot: str
     kind: str
@@ -47,7 +47,8 @@ typically, usually, very much
 _ADVERB = f"(?:{_any(_ADVERBS)} )*"
 _DEGREES = """
 a, an, no, any, very, really, not, so, quite, strong, severe, big, huge, great, deep, deep-seated, slight, mild, real,
-intense, extreme, acute, serious, general, ethical, personal, particular, strict, genuine, irrational, lifelong, terrible
+intense, extreme, acute, serious, general, ethical, personal, particular, strict, genuine, irrational, lifelong,
+terrible
 """
 _DEGREE = f"(?:{_any(_DEGREES)} )*"
 _LIKE = _any("like, love, enjoy, adore, prefer, favou?r, appreciate, prioriti[sz]e, value, cherish")
