@@ -8,23 +8,25 @@ with the same joined. A statement of which the rules read nothing counts as not 
 were found on topics 0, 2, 4, …: "developed"; but figures of the others, "held", were seen as well. LoCoMo: as
 benchmarks/search.py, with every turn said in the chat; the rules read what the first speaker says. Extraction: of
 PrefEval's statements the part that a preference is read from; of what states none (captions of Multi30k, questions of
-PrefEval) the part that one is read from all the same.
+PrefEval) the part that one is read from all the same. Ten thousand turns: one user, a folder, by words alone.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import numpy as np
 from bm25 import Bm25
 
 from extmem import Memory
 from extmem.tasks.chat import Chat
-from extmem.tasks.preferences import Preference
+from extmem.tasks.preferences import BEARS, Preference
 from extmem.text.stated import stated
 from search import locomo, recall
 
@@ -41,11 +43,12 @@ FACTS = (
     ("我最喜欢的颜色是什么？", "我最喜欢的颜色是蓝色。", "我最喜欢的颜色是绿色。", "绿色"),
     ("我喜不喜欢咖啡？", "我喜欢咖啡。", "我讨厌咖啡。", "讨厌"),
 )
+WORDS = ("door", "roof", "gate", "red", "blue", "green", "old", "new", "tall", "wide", "loud")
 Rows = dict[str, dict[str, float | None]]
 
 
 def rows(data: Path, say: Callable[[str], None]) -> Rows:
-    return prefeval(data, say) | conversations(data, say) | contradictions() | extraction(data)
+    return prefeval(data, say) | conversations(data, say) | contradictions() | extraction(data) | many(say)
 
 
 def read(data: Path) -> tuple[list[str], list[str], list[int]]:
@@ -78,7 +81,7 @@ def prefeval(data: Path, say: Callable[[str], None]) -> Rows:
         ranks["MiniLM, joined"].append(place(chat.preferences.together(by_meaning, max(KS)), turns[number]))
         ranked = chat.preferences.ranked(question)
         ranks["alone"].append(place(ranked, turns[number]))
-        recalled = chat.preferences.together(ranked, max(KS))
+        recalled = chat.preferences.together([one for one in ranked if one.score >= BEARS], max(KS))
         ranks["as recalled"].append(place(recalled, turns[number]))
         sizes.append(mean(1 + len(one.alike) for one in recalled[:5]) if recalled else 1.0)
     ranks["without memory"] = [len(questions)] * len(questions)
@@ -130,6 +133,25 @@ def contradictions() -> Rows:
         back.append(str(chat.say(question)) == first.rstrip(".。"))
     row = {"the newest": mean(newest), "both cited": mean(cited), "forgotten, the older": mean(back)}
     return {f"contradictions, {len(FACTS)} written here": row}
+
+
+def many(say: Callable[[str], None]) -> Rows:
+    """Milliseconds of a statement and of a question, medians of 25, behind ten thousand turns and 1,000 preferences."""
+    with tempfile.TemporaryDirectory() as place, Memory(Path(place) / "memory") as memory:
+        chat = Chat(memory, "someone", words=True)
+        with chat.memory.transaction():
+            for number in range(10_000):
+                liked = f" I like thing{number}." if number % 10 == 0 else ""
+                chat.record(f"The {WORDS[number % 7]} of house {number} is {WORDS[number % 11]}.{liked}")
+        chat.say("Which colour has house 7?")
+        say("chat: ten thousand turns")
+        took: dict[str, list[float]] = {"statement, ms": [], "question, ms": []}
+        for number in range(25):
+            for name, text in zip(took, (f"I like item{number}.", f"What is the door of house {number}?"), strict=True):
+                began = time.perf_counter()
+                chat.say(text)
+                took[name].append(1e3 * (time.perf_counter() - began))
+    return {"ten thousand turns": {name: median(some) for name, some in took.items()}}
 
 
 def extraction(data: Path) -> Rows:

@@ -67,18 +67,21 @@ prefer to avoid
 """
 _AFRAID = """
 allergic to, intolerant to, intolerant of, sensitive to, afraid of, scared of, terrified of, tired of, against,
-uncomfortable with, opposed to, bored by, averse to
+uncomfortable with, opposed to, bored by, averse to, uninterested in, biased against
 """
 _AVERSION = """
 aversion to, aversion for, dislike for, dislike of, dislike to, fear of, phobia of, objection to, objections to,
-allergy to, allergies to, intolerance to, interest in, hatred of, hatred for, distaste for
+allergy to, allergies to, intolerance to, interest in, hatred of, hatred for, distaste for, bias against
 """
 _CARE = "care for, want to, trust, believe in, agree with"
-_DULL = "boring, tedious, ineffective, annoying, unpleasant, distracting, dull, overwhelming, stressful"
+_DULLS = """
+annoying, boring, demotivating, difficult, disorienting, distracting, dull, hard, ineffective, overwhelming, stressful,
+tedious, tiring, too, unpleasant
+"""
 _FOND = "fan of, into, interested in, comfortable with, fond of, keen on"
 _KEEN = """
-into, fan of, fond of, passionate about, keen on, crazy about, drawn to, advocate for, lover of, enthusiast of,
-interested in
+into, fan of, fond of, passionate about, keen on, crazy about, drawn to, fascinated by, advocate for, lover of,
+enthusiast of, interested in
 """
 _PREFERENCE = "preference for, passion for, love for, love of, interest in, soft spot for"
 _DISLIKES = "|".join(
@@ -90,7 +93,7 @@ _DISLIKES = "|".join(
         f"am not {_DEGREE}{_any(_FOND)}",
         f"have no {_DEGREE}interest in",
         f"have {_DEGREE}{_any(_AVERSION.replace('interest in, ', ''))}",
-        rf"find (?!it)(?=[^.;]*\b{_any(_DULL)})",
+        rf"find (?!it)(?=[^.;]*\b{_any(_DULLS)})",
     )
 )
 _LIKES = "|".join(
@@ -100,6 +103,7 @@ _LIKES = "|".join(
         f"am {_DEGREE}{_any(_KEEN)}",
         f"have {_DEGREE}{_any(_PREFERENCE)}",
         "believe in",
+        "learn best (?:in|through|by|with|from)",
     )
 )
 _BEGINS = "|".join(["(?<=^)", "(?<=[,;:\u2014] )", *(rf"(?<=\b{word} )" for word in _JOINS)])
@@ -114,6 +118,7 @@ _NAME = rf"(?P<of>{_BIG}(?: {_BIG}){{0,2}})"
 _PLACE = rf"(?P<of>(?:the )?{_BIG}\.?(?:,? (?:(?:de|la|of|the) )?{_BIG}){{0,3}})"
 _HELLO = r"(?:(?:[Hh]i|[Hh]ello|[Hh]ey)(?: there)?[,!]? )?(?P<here>)"
 _DIET = _any("vegan, vegetarian, pescatarian, carnivore, flexitarian, plant-based")
+_ILL = "[a-z]+ (?:intolerance|issues|condition)|asthma|diabetes|allergies|migraines|sensitive (?:skin|teeth|stomach)"
 _FACTS = [
     ("name", rf"^{_HELLO}(?:[Mm]y name is|I am called|[Cc]all me|[Mm]y name's) {_NAME}"),
     ("name", rf"^{_HELLO}[Mm]y name is (?P<of>[^\W\d]+)(?=[.,!]|$)"),
@@ -127,6 +132,7 @@ _FACTS = [
     ("diet", rf"{_BEGINS}I am (?:now )?(?:an? )?(?:strict |lifelong |committed |ethical )?(?P<of>{_DIET})\b"),
     ("diet", rf"{_BEGINS}I {_ADVERB}(?:follow|adhere to|am on) an? (?:strict )?(?P<of>{_DIET}) diet\b"),
     ("diet {}", rf"{_BEGINS}I {_ADVERB}(?:follow|adhere to|am on) an? (?:strict )?(?P<of>(?P<slot>[\w-]+) diet)\b"),
+    ("condition {}", rf"{_BEGINS}I have (?:a |an )?(?:(?:very|extremely|severe|chronic) )?(?P<of>(?P<slot>{_ILL}))\b"),
     ("favourite {}", rf"{_BEGINS}[Mm]y favou?rite (?P<slot>[\w ]{{2,30}}?) (?:is|are) (?P<of>[^,.;]+)"),
     ("my {}", rf"{_BEGINS}[Mm]y (?P<slot>[a-z]+(?: [a-z]+)?) is (?:called|named) {_NAME}"),
     ("my {}", rf"{_BEGINS}[Mm]y (?P<slot>[a-z]+(?: [a-z]+)?)'s name is {_NAME}"),
@@ -160,7 +166,7 @@ us, our, everything, nothing, something
 _POINTS = re.compile(rf"(?i)(?:(?:seeing )?{_any(_POINTERS)}|the way|the thought)\b")
 _HAN_POINTING = re.compile("^(?:这|那|你|您|他|她|它|的|得)")
 _CUTS = """
-because, since, due to, but, so, as I, as they, as it, when, while, which, over, rather than, instead of, unless, even,
+because, since, due to, but, so, as I, as they, as it, when, while, which, rather than, instead of, unless, even,
 for their, for its, or any, such as, like, and I, and prefer, and find, and always, and avoid, and will, and much,
 and strictly, any more, anymore, especially, particularly
 """
@@ -170,7 +176,11 @@ _SHORT = {"m": "I am", "ve": "I have"}
 
 def stated(text: str) -> list[Stated]:
     """What a speaker states of themself in a text, in order; of one slot the last."""
-    found = {one.slot: one for span in sentences(text) for one in _in_sentence(text[span.start : span.end], span.start)}
+    first, last = (
+        (1, -1) if re.fullmatch(r'"[^"]*"', text) else (0, None)
+    )  # a message that is quoted as a whole is said
+    spans = [Span(span.start + first, span.end + first) for span in sentences(text[first:last])]
+    found = {one.slot: one for span in spans for one in _in_sentence(text[span.start : span.end], span.start)}
     return sorted(found.values(), key=lambda one: one.span)
 
 
