@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from extmem.errors import ExtmemError, InvalidInput
+from extmem.errors import ExtmemError, InvalidInput, ModelError
 from extmem.memory import Memory
 from extmem.reading import Citation, Hit, Span
 from extmem.records.base import Record
@@ -142,7 +142,8 @@ class Chat:
 
     def latest(self, count: int) -> list[Record]:
         """The last turns, the last one at the end."""
-        numbers = range(max(1, self._newest() - count + 1), self._newest() + 1)
+        newest = self._newest()
+        numbers = range(max(1, newest - count + 1), newest + 1)
         return [record for number in numbers if (record := self.memory.record(_key(number))) is not None]
 
     # Within
@@ -225,7 +226,7 @@ class Chat:
             self._embeds = False
             try:
                 self.memory.embed()
-            except ImportError:
+            except (ImportError, ModelError):  # a search says once that it is by words alone
                 return
 
 

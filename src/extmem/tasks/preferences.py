@@ -4,8 +4,9 @@ Knows: what a text states (`text/stated.py`), records, an encoder. Does not know
 
 A preference is a plain record, "preference/home" or "preference/liking/hiking". Its value is what was said last, word
 for word; its metadata says in which turns (`claims`), with what was said before and holds no more. One that has no
-claims was written by a person: no rule changes it. Every claim is looked up before it counts: where its turn is gone,
-or says something else by now, the claim is gone, and with the last the preference.
+claims, or says something else than they do, was written by a person: no rule changes it. Every claim is looked up
+before it counts (`sum` is of what it says): where its turn is gone, or says something else by now, the claim is gone,
+and with the last the preference.
 
 Which of them bear on a question that names none is told by meaning alone: by what is left of it without what all
 questions share and all statements share. With unit vectors q of the question, l of the question put as "What do I like
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,10 +111,11 @@ class Preferences:
 
     def _claimed(self, turn: str, text: str, one: Stated) -> Preference | None:
         key = f"{PREFIX}{one.slot}"
-        record = self.memory.record(key)
-        if record is not None and not _claims(record):
+        now, record = self.of(key), self.memory.record(key)
+        if now is not None and not now.said:
             return None
         claim = {"turn": turn, "start": one.span.start, "end": one.span.end, "kind": one.kind, "says": one.says}
+        claim["sum"] = crc32(text[one.span.start : one.span.end].encode())
         claims = [*(_claims(record) if record else ()), claim]
         return self._stored(key, claims[-KEPT:], {turn: text})
 
@@ -184,11 +187,10 @@ class Preferences:
     def _current(self, record: Record, said: Mapping[str, Any]) -> Preference | None:
         """What a record says by the turns that are there, which is what it says from then on."""
         claims = _claims(record)
-        if not claims:
-            return Preference(record.key, str(record.value), IS, id=record.id)
         alive = [claim for claim in claims if _stands(claim, said)]
-        if alive == claims and _text(claims[-1], said) == record.value:
-            return _preference(record.key, claims, said, record.id)
+        if alive == claims:
+            written = not claims or _text(claims[-1], said) != record.value
+            return _written(record) if written else _preference(record.key, claims, said, record.id)
         with self.memory.transaction():
             now = self.memory.record(record.key)
             if now is None or now.id != record.id:
@@ -217,7 +219,13 @@ def _text(claim: Mapping[str, Any], said: Mapping[str, Any]) -> str:
 
 def _stands(claim: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
     """Whether its turn still says so."""
-    return str(claim["says"]) in _text(claim, said).replace("\u2019", "'")
+    return bool(claim["sum"] == crc32(_text(claim, said).encode()))
+
+
+def _written(record: Record) -> Preference:
+    """What a person wrote, or wrote over."""
+    kinds = [one.kind for one in stated(str(record.value))]
+    return Preference(record.key, str(record.value), kinds[0] if kinds else IS, id=record.id)
 
 
 def _preference(key: str, claims: Sequence[dict[str, Any]], said: Mapping[str, Any], number: int) -> Preference:
