@@ -94,15 +94,12 @@ def _said(talk: Chat, text: str, max_tokens: int, as_json: bool) -> Reply:
     if as_json:
         output.as_json(_json(reply))
         return reply
-    if streams:
-        output.raw("")
-    if reply.text is None and reply.failed is None and not streams:
+    if not streams:
         output.raw(str(reply))
-    elif reply.text is not None:
-        if not streams:
-            output.raw(reply.text)
-        for one in reply.citations if not reply.learned else ():
-            output.raw(f"  {one.key} [{one.start}:{one.end}]")
+    elif reply.key is not None:  # something came: its line ends
+        output.raw("")
+    for one in reply.citations if streams or not reply.learned else ():
+        output.raw(f"  {one.key} [{one.start}:{one.end}]")
     return reply
 
 
