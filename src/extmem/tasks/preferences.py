@@ -33,8 +33,9 @@ from extmem.reading import Span
 from extmem.records.base import Record
 from extmem.text.encoder import Encoder
 from extmem.text.stated import IS, Stated, stated
+from extmem.text.terms import asked, terms
 
-PREFIX, AFTER = "preference/", "preference0"  # begins their keys; the first key behind all of them
+PREFIX = "preference/"  # begins their keys
 KEPT = 100  # claims of one preference: the last ones
 SHARED = 0.8  # A
 BEARS = 0.08  # what bears less on a question is left out
@@ -135,9 +136,10 @@ class Preferences:
         no encoder reads it."""
         vectors = self.memory.derived.vectors()
         if vectors is None or not vectors.encoder.reads(question):
-            hits = self.memory.search(question, k, {"key": {"$gte": PREFIX, "$lt": AFTER}}, by="words")
-            found = [(self.of(hit.key), hit.score) for hit in hits]
-            return [replace(one, score=score) for one, score in found if one is not None]
+            wanted = set(asked(question))
+            words = ((one, wanted.intersection(terms(f"{one.name} {one.value}"))) for one in self.every())
+            found = [replace(one, score=len(there) / len(wanted)) for one, there in words if there]
+            return sorted(found, key=lambda one: -one.score)[:k]
         return self.together([one for one in self.ranked(question) if one.score >= BEARS], k)
 
     def ranked(self, question: str) -> list[Preference]:
@@ -173,8 +175,7 @@ class Preferences:
     def _queries(self, encoder: Encoder, question: str) -> tuple[Array, Array]:
         """(2, D) the question in both its forms, without what questions share; (D,) what statements share."""
         if self._shared is None or self._shared[0] is not encoder:
-            asked, said = encoder.encode_queries(ASKED).mean(0), encoder.encode(SAID).mean(0)
-            self._shared = encoder, asked, said
+            self._shared = encoder, encoder.encode_queries(ASKED).mean(0), encoder.encode(SAID).mean(0)
         _, asked_D, said_D = self._shared
         found = encoder.encode_queries([question, LIKING.format(question)]) - SHARED * asked_D
         return found / np.linalg.norm(found, axis=1, keepdims=True), said_D

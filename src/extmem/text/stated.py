@@ -46,8 +46,8 @@ typically, usually, very much
 """
 _ADVERB = f"(?:{_any(_ADVERBS)} )*"
 _DEGREES = """
-a, an, no, any, very, really, not, so, quite, strong, severe, big, huge, great, deep, deep-seated, slight, mild, real,
-intense, extreme, acute, serious, general, ethical, personal, particular, strict, genuine, irrational, lifelong,
+a, an, no, any, very, really, not, so, quite, strong, severe, big, huge, great, deep, deep-seated, deep-rooted, slight, mild,
+real, intense, extreme, acute, serious, general, ethical, personal, particular, strict, genuine, irrational, lifelong,
 terrible
 """
 _DEGREE = f"(?:{_any(_DEGREES)} )*"
@@ -93,13 +93,13 @@ _DISLIKES = "|".join(
         f"am not {_DEGREE}{_any(_FOND)}",
         f"have no {_DEGREE}interest in",
         f"have {_DEGREE}{_any(_AVERSION.replace('interest in, ', ''))}",
-        rf"find (?!it)(?=[^.;]*\b{_any(_DULLS)})",
+        rf"find (?:it {_any(_DULLS)} to|(?!it)(?=[^.;]*\b{_any(_DULLS)}))",
     )
 )
 _LIKES = "|".join(
     (
         _LIKE,
-        f"(?:only|exclusively) {_USE}",
+        f"(?:only|exclusively|strictly) (?:want to )?{_USE}",
         f"am {_DEGREE}{_any(_KEEN)}",
         f"have {_DEGREE}{_any(_PREFERENCE)}",
         "believe in",
