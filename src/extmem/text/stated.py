@@ -46,9 +46,9 @@ typically, usually, very much
 """
 _ADVERB = f"(?:{_any(_ADVERBS)} )*"
 _DEGREES = """
-a, an, no, any, very, really, not, so, quite, strong, severe, big, huge, great, deep, deep-seated, deep-rooted, slight, mild,
-real, intense, extreme, acute, serious, general, ethical, personal, particular, strict, genuine, irrational, lifelong,
-terrible
+a, an, no, any, very, really, not, so, quite, strong, severe, big, huge, great, deep, deep-seated, deep-rooted, slight,
+mild, real, intense, extreme, acute, serious, general, ethical, personal, particular, strict, genuine, irrational,
+lifelong, terrible
 """
 _DEGREE = f"(?:{_any(_DEGREES)} )*"
 _LIKE = _any("like, love, enjoy, adore, prefer, favou?r, appreciate, prioriti[sz]e, value, cherish")
