@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chat_server import PIECES, streaming_server
 from extmem import LanguageModel
 from extmem.errors import InvalidInput, ModelError, PromptTooLong, ServerRefused
 from extmem.writers.base import Written, writer_named
@@ -189,3 +190,32 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="not a causal model"):
         writer_named(str(tmp_path))
+
+
+def test_an_answer_is_heard_as_it_comes_or_whole_where_the_server_does_not_stream() -> None:
+    with streaming_server() as server:
+        heard: list[str] = []
+        written = writer_named(server.spec("good")).write("What?", SOURCES, heard=heard.append)
+        assert heard == PIECES
+        assert (written.text, written.cited) == ("".join(PIECES), (0,))
+        whole: list[str] = []
+        assert writer_named(server.spec("whole")).write("What?", SOURCES, heard=whole.append) == written
+        assert whole == ["".join(PIECES)]
+
+
+def test_a_stream_that_breaks_off_or_is_none_is_an_error_that_says_so() -> None:
+    with streaming_server() as server:
+        for model in ("breaks", "says why"):
+            heard: list[str] = []
+            with pytest.raises(ModelError, match="broke off its answer"):
+                writer_named(server.spec(model)).write("What?", SOURCES, heard=heard.append)
+            assert heard == PIECES[:2]
+        with pytest.raises(ModelError, match="did not answer"):
+            writer_named(server.spec("odd")).write("What?", SOURCES, heard=heard.append)
+
+
+def test_a_writer_that_does_not_stream_says_its_answer_at_the_end(model: LanguageModel, corpus: Path) -> None:
+    heard: list[str] = []
+    written = writer_named(str(corpus.parent / "model")).write("The with statement", [], 5, heard.append)
+    assert heard == [written.text]
+    assert written.cited == ()

@@ -66,6 +66,12 @@ def raw(text: str) -> None:
     sys.stdout.write(f"{text.translate(ESCAPED) if sys.stdout.isatty() else text}\n")
 
 
+def piece(text: str) -> None:
+    """A piece of a line that is being written, at once."""
+    sys.stdout.write(text.translate(ESCAPED) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
 def as_json(value: Any) -> None:
     """One JSON object on stdout; bytes become {"bytes": hex}."""
     text = json.dumps(value, ensure_ascii=False, default=lambda b: {"bytes": b.hex()})

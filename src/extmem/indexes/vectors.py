@@ -124,6 +124,15 @@ class VectorIndex(Index):
         alike[:, there] = BEGINS * cosines[:, firsts] + (1 - BEGINS) * best
         return alike
 
+    def beginnings(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(N, D): the vectors of how records begin; zeros for what is not embedded."""
+        view, rows = self.datastore.view(), self._rows()
+        at = np.minimum(np.searchsorted(rows.ids, ids), max(len(rows.ids) - 1, 0))
+        there = rows.ids[at] == ids if len(rows.ids) else np.zeros(len(ids), bool)
+        found = np.zeros((len(ids), self.encoder.dim), np.float32)
+        found[there] = view.keys(rows.starts[at[there]])
+        return found
+
     def passage(self, record_id: int, vector: NDArray[np.float32]) -> Span | None:
         """Where in `text_of` the passage is that is nearest; None for a record that is not embedded."""
         view, rows = self.datastore.view(), self._rows()

@@ -1,4 +1,5 @@
-"""OpenAIServer: a server that speaks as OpenAI's does, asked with one JSON object and answering with one.
+"""OpenAIServer: a server that speaks as OpenAI's does, asked with one JSON object and answering with one, or with a
+stream of them (server-sent events).
 
 Knows: HTTP, how such a server refuses, where its key is found. Does not know: what it is asked for.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
@@ -51,9 +53,17 @@ class OpenAIServer:
     def ask(self, path: str, question: dict[str, Any]) -> Any:
         """What the server answers to POST address/path, once it has time. Raises ServerRefused, and ModelError where it
         does not answer, or not in JSON."""
+        for answer in self.events(path, question):
+            return answer
+        raise self.error("answered nothing: give its address, which often ends in /v1")
+
+    def events(self, path: str, question: dict[str, Any]) -> Iterator[Any]:
+        """The objects that it answers with, as they come: those of a stream up to "[DONE]", or the one that it answers
+        without. Raises as `ask`, in the middle as well."""
         for attempt in range(self.attempts):
             try:
-                return self._answer(path, question)
+                yield from self._answer(path, question)
+                return
             except HTTPError as error:
                 with error:
                     said, wait = _said(error), error.headers.get("Retry-After", "")
@@ -69,14 +79,20 @@ class OpenAIServer:
         """The ModelError that says this of the server."""
         return ModelError(f"{self.name} {what}{'' if what.endswith('?') else '.'}", self.name)
 
-    def _answer(self, path: str, question: dict[str, Any]) -> Any:
+    def _answer(self, path: str, question: dict[str, Any]) -> Iterator[Any]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         request = Request(f"{self.address}/{path}", json.dumps(question).encode(), headers)
         try:
             with self._opener.open(request, timeout=self.timeout) as answer:
-                return json.loads(answer.read())
+                if answer.headers.get_content_type() != "text/event-stream":
+                    yield json.loads(answer.read())
+                    return
+                for line in answer:
+                    name, _, data = line.decode("utf-8").strip().partition(":")
+                    if name == "data" and data.strip() != "[DONE]":
+                        yield json.loads(data)
         except HTTPError:
             raise
         except TimeoutError as error:

@@ -10,13 +10,14 @@ Knows: what every writer gives, by what name each is asked for. Does not know: a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from extmem.errors import InvalidInput
 
 TOKENS = 200  # of an answer, at most
+Heard = Callable[[str], None]  # is told an answer piece by piece
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,18 @@ class Writer(ABC):
     name: str
 
     @abstractmethod
-    def write(self, question: str, sources: Sequence[str], max_tokens: int = TOKENS) -> Written:
-        """The answer to a question from these sources, the most fitting first. Raises ModelError where the model
-        or its server fails, PromptTooLong where not even the question fits."""
+    def write(
+        self, question: str, sources: Sequence[str], max_tokens: int = TOKENS, heard: Heard | None = None
+    ) -> Written:
+        """The answer to a question from these sources, the most fitting first. `heard` is told it as it comes, with
+        the citations that are taken out later, or where the model gives it whole at the end. Raises ModelError where
+        the model or its server fails, PromptTooLong where not even the question fits."""
 
 
-def writer_named(spec: str) -> Writer:
-    """The writer of this name (see the top of this file), ready. Raises InvalidInput for a name that is none;
-    ModelError for a model that cannot be used; ImportError."""
+def writer_named(spec: str, told: str | None = None) -> Writer:
+    """The writer of this name (see the top of this file), ready; `told` is what a model that follows instructions is
+    told instead of `prompted.TOLD`. Raises InvalidInput for a name that is none; ModelError for a model that cannot be
+    used; ImportError."""
     if not isinstance(spec, str) or not spec.strip():
         raise InvalidInput(f"{spec!r} is not a writer: give a model's folder, its name or http://host/v1#model.", spec)
     if (Path(spec) / "model.json").is_file():
@@ -52,14 +57,14 @@ def writer_named(spec: str) -> Writer:
         from extmem.writers.remembering import Remembering
 
         return Remembering(LanguageModel.load(spec), spec)
-    from extmem.writers.prompted import Prompted
+    from extmem.writers.prompted import TOLD, Prompted
 
     if spec.startswith(("http://", "https://")):
         from extmem.writers.endpoint import EndpointCompleter
 
-        return Prompted(EndpointCompleter(spec))
+        return Prompted(EndpointCompleter(spec), told or TOLD)
     try:
         from extmem.writers.transformers import TransformersCompleter
     except ModuleNotFoundError as error:
         raise ImportError(f"a model of Hugging Face's needs {error.name}: pip install 'extmem[writers]'") from error
-    return Prompted(TransformersCompleter(spec))
+    return Prompted(TransformersCompleter(spec), told or TOLD)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from extmem.lm.model import LanguageModel
 from extmem.memory import Memory
-from extmem.writers.base import TOKENS, Writer, Written
+from extmem.writers.base import TOKENS, Heard, Writer, Written
 
 SHARE = 0.02  # of the words' probability that a source must have given to be cited
 
@@ -24,9 +24,12 @@ class Remembering(Writer):
     def __init__(self, model: LanguageModel, name: str) -> None:
         self.model, self.name = model, name
 
-    def write(self, question: str, sources: Sequence[str], max_tokens: int = TOKENS) -> Written:
+    def write(
+        self, question: str, sources: Sequence[str], max_tokens: int = TOKENS, heard: Heard | None = None
+    ) -> Written:
         with Memory() as memory:
-            self.model.memorize(memory, {str(place): source for place, source in enumerate(sources)})
+            if sources:
+                self.model.memorize(memory, {str(place): source for place, source in enumerate(sources)})
             text = self.model.generate(question, memory, allow_unknown=True, max_tokens=max_tokens)
         weights: Counter[int] = Counter()
         for token in text.tokens:
@@ -34,4 +37,7 @@ class Remembering(Writer):
                 weights[int(citation.key)] += citation.weight  # type: ignore[assignment]
         least = SHARE * len(text.tokens)
         cited = [place for place, weight in weights.most_common() if weight >= least]
-        return Written(text.text.removeprefix(text.prompt).strip(), tuple(cited))
+        answer = text.text.removeprefix(text.prompt).strip()
+        if heard is not None:
+            heard(answer)
+        return Written(answer, tuple(cited))

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from extmem.devices import device_named
 from extmem.errors import InvalidInput, ModelError, PromptTooLong
+from extmem.writers.base import Heard
 from extmem.writers.prompted import Completer, Prompt
 
 
@@ -32,7 +33,7 @@ class TransformersCompleter(Completer):
         most = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
         self.room = int(most) if most else None  # tokens of prompt and answer
 
-    def complete(self, prompt: Prompt, max_tokens: int) -> str:
+    def complete(self, prompt: Prompt, max_tokens: int, heard: Heard | None = None) -> str:
         token_1N = self._tokens(prompt).to(self._model.device)
         length = token_1N.shape[1]
         if self.room is not None and length + max_tokens > self.room:
@@ -46,7 +47,10 @@ class TransformersCompleter(Completer):
                 token_1N, attention_mask=torch.ones_like(token_1N), max_new_tokens=max_tokens, do_sample=False,
                 pad_token_id=self._tokenizer.pad_token_id if end is None else end,
             )  # fmt: skip
-        return str(self._tokenizer.decode(found[0, length:], skip_special_tokens=True))
+        text = str(self._tokenizer.decode(found[0, length:], skip_special_tokens=True))
+        if heard is not None:
+            heard(text)
+        return text
 
     def _tokens(self, prompt: Prompt) -> torch.Tensor:
         """(1, N)."""
