@@ -1,8 +1,8 @@
 """Writing from a theme, guided by what a memory holds on it, against the same model without: news (AG News).
 
 The model is trained on 5,500 items, a headline and an abstract each, unless a folder holds it already; the memory holds
-the same items. Themes are the headlines of others: "held" are those that nothing was chosen on. Written are the likeliest
-40 tokens at most or, where it says "drawn", words drawn from the likeliest that make 0.9 together, measured by
+the same items. Themes are the headlines of others: "held" are those that nothing was chosen on. Written are 40 tokens,
+the likeliest or, where it says "drawn", drawn from the likeliest words that make 0.9 together, measured by
 
     distinct-2   different pairs of neighbouring words, of all pairs of all texts (Li et al. 2016)
     repeated     words that stand in the same text before, of all words that are no stop words
