@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-TASKS = ("answer", "facts", "classify", "domain", "chat")
+TASKS = ("answer", "facts", "classify", "domain", "chat", "write")
 
 
 def main() -> None:

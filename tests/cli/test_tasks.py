@@ -78,3 +78,17 @@ def test_what_fails_makes_no_memory(tmp_path: Path) -> None:
     for words in (("answer", "why?"), ("classify", "text"), ("domain",), ("domain", "nowhere"), missing):
         refused(run(*words, folder=tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_theme_is_written_on_from_what_is_found(folder: Path, corpus: Path, model: object) -> None:
+    words = ("write", "The Eiffel Tower", "--writer", str(corpus.parent / "model"), "--max-tokens", "12")
+    shown = said(*words, folder=folder).splitlines()
+    assert "Paris" in shown[0]
+    assert " %  tower [" in shown[1].replace("%", " %")
+    found = told(*words, folder=folder)
+    assert (found["text"], found["found"]) == (shown[0], ["tower"])
+    assert {one["key"] for one in found["citations"]} == {"tower"}
+    assert told("write", "volcanoes", *words[2:], folder=folder, status=1) == {
+        "text": None, "citations": [], "found": [],
+    }  # fmt: skip
+    assert "not a writer" in refused(run("write", "volcanoes", "--writer", "", folder=folder))

@@ -1,4 +1,4 @@
-"""answer, classify, domain. Knows: the tasks. Does not know: how they work."""
+"""answer, classify, domain, write. Knows: the tasks. Does not know: how they work."""
 
 from __future__ import annotations
 
@@ -147,6 +147,40 @@ def domain(
             _show_domain(base, True, False)
 
 
+def write(
+    theme: Annotated[str, typer.Argument(help="What it is about, as a headline; '-' reads standard input.")],
+    writer: Annotated[str, typer.Option(help="As of extmem answer: what writes.")],
+    memory: MemoryOption = DEFAULT,
+    namespace: NamespaceOption = None,
+    where: WhereOption = "",
+    documents: Annotated[int, typer.Option(min=1, help="So many of the records found guide the text.")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of what is written.")] = 100,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest word; of our own models.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of a temperature above 0.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a text on THEME from what the memory holds on it. Our own models (a folder of extmem train) copy names and
+    facts of the records found, each word from its place; others are given them as numbered sources. Then the places
+    that the text is from. Exit status 1, and "not in memory", where nothing is found."""
+    from extmem.tasks.write import write as written
+    from extmem.tasks.write import writes
+
+    wanted, text = given.json_object("--where", where), given.text(theme)
+    with output.warned(), opened(memory, namespace) as handle:
+        found = written(
+            handle, text, writes(writer), documents=documents, where=wanted, max_tokens=max_tokens,
+            **({"temperature": temperature, "seed": seed} if temperature else {}),
+        )  # fmt: skip
+    if as_json:
+        output.as_json({"text": found.text, "citations": list(map(asdict, found.citations)), "found": found.found})
+    else:
+        output.raw(str(found))
+        for one in found.citations[:5]:
+            output.raw(f"  {one.weight:5.1%}  {one.key} [{one.start}:{one.end}]")
+    if found.text is None:
+        raise typer.Exit(1)
+
+
 def _embedded(handle: Any, bar: output.Bar) -> int:
     """Embeds what is new, with the model that is kept or the default one, where that is installed."""
     try:
@@ -175,4 +209,4 @@ def _terms(base: Any) -> list[dict[str, str]]:
     return [term._asdict() for term in base.glossary()]
 
 
-COMMANDS = (answer, classify, domain)
+COMMANDS = (answer, classify, domain, write)
