@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,6 +59,10 @@ class Stream:
         hidden, _ = network.read(self.token_N[:-1])
         yield hidden, self.token_N[1:]
 
+    def part(self, count: int) -> Stream:
+        """The first so many tokens."""
+        return Stream(self.token_N[:count])
+
     def content(self) -> list[list[int]]:
         """All that makes it another text."""
         return [self.token_N.tolist()]
@@ -95,6 +100,12 @@ class Pairs:
         with torch.no_grad():
             for batch in self._batches(MEASURED, torch.arange(len(self.sources))):
                 yield self._lesson(network, batch)
+
+    def part(self, count: int) -> Pairs:
+        """The first pairs, until there are so many tokens."""
+        ends = np.cumsum([len(target) for target in self.targets])
+        most = int(np.searchsorted(ends, count)) + 1
+        return replace(self, sources=self.sources[:most], targets=self.targets[:most])
 
     def content(self) -> list[Sequence[Sequence[int]]]:
         """All that makes them other pairs."""

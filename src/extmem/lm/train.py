@@ -36,7 +36,7 @@ class TrainConfig:
     With `sampled`, each step's softmax sums over the `frequent` first words and so many of the others, drawn anew
     (`nn/cross_entropy.py`); 0 takes all. With `average`, the weights that are measured and kept are the exponential
     average of those of about so many updates (Polyak & Juditsky 1992); 0 takes the last ones. `smoothing` of each
-    target's share is given to all words alike. Of pairs of sentences, `batch` are read side by side, each to its end."""
+    target's share is given to all words alike. Of pairs of sentences, `batch` are read side by side."""
 
     epochs: int = 14
     batch: int = 20

@@ -68,8 +68,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad_h[rows] = p @ weight_MD
             grad_weight += p.T @ h
             grad_bias += p.sum(0)
-        # The gradient of the logits is p - (1 - smoothing) onehot(target) - smoothing / V; what the target's own word has
-        # of it is added in float32.
+        # The gradient of the logits is p - (1 - smoothing) onehot(target) - smoothing / V; what the target's own word
+        # has of it is added in float32.
         own = torch.where(apart_N, p_N, 0.0) - (1 - smoothing)
         grad_h.addcmul_(own[:, None], own_ND)
         grad_weight, grad_bias = words.spread(grad_weight), words.spread(grad_bias)
