@@ -27,7 +27,7 @@ from extmem.lm.fitting import LEAST, check_enough, fit_mixture
 from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
 from extmem.lm.lessons import Stream, Text
 from extmem.lm.memorize import Memorized, memorize
-from extmem.lm.network import ModelConfig, Network
+from extmem.lm.network import ModelConfig, Network, NetworkState
 from extmem.lm.recipes import recipe_named
 from extmem.lm.sources import read_text
 from extmem.lm.train import Progress, TrainConfig, train
@@ -124,7 +124,8 @@ class LanguageModel:
         )  # fmt: skip
         tensors: dict[str, Tensor] = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
         tensors |= _places(network, given.train)
-        model = cls(Checkpoint(sizes, given.tokenizer.to_json(), given.vocabulary, tensors, Mixture(), history), device)
+        mixture = Mixture() if source is None else Mixture.without_caches()
+        model = cls(Checkpoint(sizes, given.tokenizer.to_json(), given.vocabulary, tensors, mixture, history), device)
         if isinstance(given.valid, Stream):
             model._fit_default(given.valid.token_N)
         model.save(folder)
@@ -154,6 +155,12 @@ class LanguageModel:
         """The token numbers of texts one after the other, each closed by an end, (T,)."""
         words = (self.tokenizer.encode(normalise(text)).words for text in texts)
         return stream(self.vocabulary, words).to(self.device)
+
+    @torch.no_grad()
+    def opening(self, source: str) -> NetworkState | None:
+        """The state that a translation of this text begins with; None for a model that is no translator."""
+        self.network.eval()
+        return None if self.network.reader is None else self.network.opening(self.encode(source)[None])
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""

@@ -65,12 +65,21 @@ class ModelConfig:
 
 
 class NetworkState(NamedTuple):
-    """What is carried from one segment of a text to the next; of a translation, what it is of as well."""
+    """What is carried from one segment of a text to the next; of a translation, what it is of as well, and how
+    much of each source token every place attended to (B, T, S)."""
 
     lstm: State | None = None
     memory: MemoryState | None = None
     source: Source | None = None
     upper: State | None = None
+    attended: Tensor | None = None
+
+    def rows(self, row_N: Int[Tensor, "n"]) -> NetworkState:
+        """The state of these of the texts that were read side by side."""
+        lstm, upper = (None if one is None else (one[0][:, row_N], one[1][:, row_N]) for one in (self.lstm, self.upper))
+        memory = None if self.memory is None else MemoryState(self.memory.keys[row_N], self.memory.values[row_N])
+        source = None if self.source is None else Source(*(one[row_N] for one in self.source))
+        return NetworkState(lstm, memory, source, upper, None if self.attended is None else self.attended[row_N])
 
     def detach(self) -> NetworkState:
         """The same values, cut from the graph that made them (truncated back-propagation)."""
@@ -109,15 +118,15 @@ class Network(nn.Module):
         """The states that predict what follows each token, and the state to go on from."""
         state = NetworkState() if state is None else state
         hidden, lstm = self.lstm(self._words(token_BT), state.lstm)
-        upper, memory = state.upper, state.memory
+        upper, memory, attended = state.upper, state.memory, None
         if self.reader is not None:
             assert state.source is not None and upper is not None
-            hidden, upper = self.reader(hidden, state.source, upper)
+            hidden, upper, attended = self.reader(hidden, state.source, upper)
         hidden = self.project(hidden)
         if self.memory is not None:
             hidden, memory = self.memory(hidden, memory)
         hidden = variational_dropout(hidden, self.config.dropout, self.training)
-        return hidden, NetworkState(lstm, memory, state.source, upper)
+        return hidden, NetworkState(lstm, memory, state.source, upper, attended)
 
     def opening(self, source_BS: Int[Tensor, "b s"]) -> NetworkState:
         """The state that translations of these sources, all of one length, begin with."""

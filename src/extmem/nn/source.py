@@ -70,14 +70,12 @@ class SourceReader(nn.Module):
 
     def forward(
         self, hidden_BTH: Float[Tensor, "b t h"], source: Source, state: State
-    ) -> tuple[Float[Tensor, "b t h"], State]:
-        """The states (B, T, H) that predict, and the upper LSTM's state to go on from."""
+    ) -> tuple[Float[Tensor, "b t h"], State, Float[Tensor, "b t s"]]:
+        """The states that predict, the upper LSTM's state to go on from, and how much of each source token every place
+        attended to; its rows sum to 1."""
         hidden = variational_dropout(hidden_BTH, self.dropout, self.training)
-        found = self.attention(hidden, source) @ source.values
+        attended = torch.softmax(hidden @ source.keys.transpose(1, 2) / math.sqrt(hidden.shape[2]), dim=2)
+        found = attended @ source.values
         upper, state = self.upper(torch.cat([hidden, found], dim=2), state)
         upper = variational_dropout(upper, self.dropout, self.training)
-        return torch.tanh(self.out(torch.cat([upper, found], dim=2))), state
-
-    def attention(self, hidden_BTH: Float[Tensor, "b t h"], source: Source) -> Float[Tensor, "b t s"]:
-        """How much of each source token every state of the lower LSTM attends to; rows sum to 1."""
-        return torch.softmax(hidden_BTH @ source.keys.transpose(1, 2) / math.sqrt(hidden_BTH.shape[2]), dim=2)
+        return torch.tanh(self.out(torch.cat([upper, found], dim=2))), state, attended

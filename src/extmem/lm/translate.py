@@ -1,0 +1,315 @@
+"""Translating one sentence with a memory: a beam search over what model, stored pairs and glossary say.
+
+Knows: a model with an encoder, a memory, terms that must be used. Does not know: which sentences, where terms are kept.
+
+A stored pair is a record: its key is the sentence, its value the translation. The datastore is read as kNN-MT does
+(Khandelwal et al. 2021), but only the entries of the pairs whose sentences are most like the one at hand, as the
+memory's own search finds them (as in Meng et al. 2022); the mixture is that of `nn/mixture.py`, without caches. A term
+is used in every translation: hypotheses are ranked among those that have used as many terms (Post & Vilar 2018), and a
+term is begun where the model would have it, or where it attends to the phrase.
+Shapes: N places or hypotheses, S source tokens, V vocabulary, C candidate entries, K neighbours, E width of a state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extmem.errors import InvalidInput
+from extmem.indexes.view import View
+from extmem.lm.generate import CITED, GeneratedToken, Generation
+from extmem.lm.network import NetworkState
+from extmem.lm.sources import Clock, Evidence, Neighbours, block_evidence, features_of, neighbours_of, words_before
+from extmem.memory import Memory
+from extmem.nn.mixture import AGREEING, Mixture, cache_reads, datastore_reads
+from extmem.reading import Citation, Span
+from extmem.records.base import Record
+from extmem.text.parallel import Pair
+from extmem.text.spacing import CJK
+from extmem.text.tokenizer import BpeTokenizer
+
+if TYPE_CHECKING:
+    from extmem.lm.model import LanguageModel
+
+LEAST = 1e-9  # of a probability, where its logarithm is taken
+FOUND = 0.05  # the chance of a term to be begun where all attention is on its phrase
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a translation is searched for: `beams` hypotheses, ranked by log-probability / length ** `length`, of at most
+    `max_tokens`, or 2 S + 10; read are the entries of so many `similar` pairs."""
+
+    beams: int = 5
+    length: float = 1.0
+    max_tokens: int | None = None
+    similar: int = 32
+
+    def __post_init__(self) -> None:
+        if self.beams < 1 or self.similar < 0 or (self.max_tokens is not None and self.max_tokens < 1):
+            raise InvalidInput("beams and max_tokens: give at least 1; similar: at least 0.")
+
+
+class Term(NamedTuple):
+    """A phrase of a sentence that has a translation of its own: the record's key and value, and where it stands."""
+
+    key: str
+    value: str
+    span: Span
+
+
+class Said(NamedTuple):
+    """What is known of the next token at N places: the mixed distributions, λ of each source, and the neighbours (N, K)
+    with the weight that each gives its token."""
+
+    p_NV: Tensor
+    shares_NS: Tensor
+    entries_NK: Tensor
+    tokens_NK: Tensor
+    weights_NK: Tensor
+
+
+class Sentence:
+    """One sentence, read: what comes next in its translation, by model and memory."""
+
+    def __init__(self, model: LanguageModel, memory: Memory | None, text: str, similar: int) -> None:
+        self.model, self.memory, self.text = model, memory, text
+        self.mixture: Mixture = model.mixture_for(memory)
+        self.view: View | None = None
+        self.entries_C = np.empty(0, np.int64)
+        if memory is not None and similar:
+            self.view = model.datastore(memory).view()
+            self.entries_C = self.view.of([record.id for record in similar_pairs(memory, text, similar)])
+        if self.view is not None and len(self.entries_C):
+            self.keys_CE = torch.from_numpy(self.view.keys(self.entries_C)).to(model.device)
+
+    def near(self, hidden_NE: Tensor, before_NA: Tensor) -> Neighbours | None:
+        """The nearest of the candidates, None where there are none."""
+        return None if (found := self._nearest(hidden_NE, before_NA)) is None else found[1]
+
+    def said(self, hidden_NE: Tensor, before_NA: Tensor) -> Said:
+        """What comes next, after these words, the last first."""
+        log_p_NV = self.model.network.log_probabilities(hidden_NE)
+        p_NV = log_p_NV.exp()
+        found = self._nearest(hidden_NE, before_NA)
+        if found is None:
+            none = torch.zeros(len(p_NV), 0)
+            return Said(p_NV, p_NV.new_ones(len(p_NV), 1), none.long(), none.long(), none)
+        mixture, near = self.mixture, found[1]
+        read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, self.model.spread)
+        caches = cache_reads(hidden_NE, near.tokens[:, 0], 0, (), self.model.spread)
+        features = features_of(log_p_NV, p_NV, caches, read, len(mixture.readings))
+        shares_NS = mixture.shares(features, "datastore").to(p_NV.device)
+        weights_NK = sum(share[:, None] * one.weights for share, one in zip(shares_NS.T[1:], read[0], strict=True))
+        assert isinstance(weights_NK, Tensor)
+        p_NV = p_NV * (1 - weights_NK.sum(1, keepdim=True))
+        return Said(p_NV.scatter_add(1, near.tokens, weights_NK), shares_NS, found[0], near.tokens, weights_NK)
+
+    def _nearest(self, hidden_NE: Tensor, before_NA: Tensor) -> tuple[Tensor, Neighbours] | None:
+        if self.view is None or not len(self.entries_C):
+            return None
+        apart_NC = torch.cdist(hidden_NE, self.keys_CE, compute_mode="donot_use_mm_for_euclid_dist").square()
+        near = apart_NC.topk(min(self.mixture.neighbours, len(self.entries_C)), largest=False)
+        entries = self.entries_C[near.indices.cpu().numpy()]
+        return torch.from_numpy(entries), neighbours_of(self.view, entries, near.values.cpu().numpy(), before_NA)
+
+
+def similar_pairs(memory: Memory, text: str, count: int) -> list[Record]:
+    """The records whose keys and values are most like a sentence."""
+    found = memory.search(text, count, by="words")
+    return [record for hit in found if (record := memory.record(hit.key)) is not None]
+
+
+@dataclass
+class _Row:
+    """A hypothesis: its tokens behind the first end, where each came from if from a term, and what must come next."""
+
+    ids: list[int]
+    given: list[tuple[Term, int] | None] = field(default_factory=list)
+    score: float = 0.0
+    used: frozenset[int] = frozenset()
+    pending: tuple[tuple[int, tuple[Term, int]], ...] = ()
+
+
+class Beam:
+    """The search for one sentence's translation."""
+
+    def __init__(self, sentence: Sentence, terms: Sequence[Term], decoding: Decoding) -> None:
+        self.sentence, self.terms, self.decoding, self.model = sentence, terms, decoding, sentence.model
+        tokens = self.model.tokenizer.encode(sentence.text)
+        spans = list(zip(tokens.starts, tokens.ends, strict=True))
+        self.places = [
+            [at for at, (start, end) in enumerate(spans) if max(start, span.start) < min(end, span.end)]
+            for _, _, span in terms
+        ]
+        self.pieces = [self._spelled(term.value) for term in terms]
+        self.limit = decoding.max_tokens or 2 * len(spans) + 10
+
+    def _spelled(self, value: str) -> tuple[list[int], list[int]]:
+        """A term's tokens at the beginning of a text, and within one."""
+        apart = self.model.tokenizer.name == BpeTokenizer.name and not re.match(f"[{CJK}]", value)
+        first, within = (self.model.encode(text).tolist()[:-1] for text in (value, f" {value}" if apart else value))
+        return first, within
+
+    @torch.no_grad()
+    def best(self) -> _Row:
+        """The best translation found."""
+        eos, beams = self.model.vocabulary.eos, self.decoding.beams
+        state = self.model.opening(self.sentence.text)
+        rows, finished = [_Row([eos])], list[_Row]()
+        for _ in range(self.limit):
+            last = torch.tensor([[row.ids[-1]] for row in rows], device=self.model.device)
+            hidden, state = self.model.network(last, state)
+            said = self.sentence.said(hidden[:, 0], _before(rows, last))
+            grown = self._grown(rows, said.p_NV.cpu(), state)
+            kept: dict[int, list[tuple[int, _Row]]] = {}
+            for at, row in sorted(grown, key=lambda one: -one[1].score):
+                bank = kept.setdefault(len(row.used), [])
+                if len(bank) < beams:
+                    bank.append((at, row))
+            ended = [row for bank in kept.values() for _, row in bank if row.ids[-1] == eos]
+            finished += ended
+            going = [(at, row) for bank in kept.values() for at, row in bank if row.ids[-1] != eos]
+            if not going or len(finished) >= beams:
+                break
+            rows = [row for _, row in going]
+            state = state.rows(torch.tensor([at for at, _ in going], device=self.model.device))
+        most = max(len(row.used) for row in (finished or rows))
+        return max((row for row in finished or rows if len(row.used) == most), key=self._rank)
+
+    def _rank(self, row: _Row) -> float:
+        return row.score / float(max(1, len(row.ids) - 1) ** self.decoding.length)
+
+    def _grown(self, rows: Sequence[_Row], p_NV: Tensor, state: NetworkState) -> Iterator[tuple[int, _Row]]:
+        """Every hypothesis with what may come next, and the number of the one that it grew from."""
+        eos, unknown = self.model.vocabulary.eos, self.model.vocabulary.unknown
+        p_NV[:, unknown] = 0
+        top = p_NV.topk(min(2 * self.decoding.beams, p_NV.shape[1]))
+        likely = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        for at, (row, (values, tokens)) in enumerate(zip(rows, likely, strict=True)):
+            if row.pending:
+                token, note = row.pending[0]
+                yield at, self._with(row, token, 1.0, note, row.pending[1:], row.used)
+                continue
+            whole = len(row.used) == len(self.terms)
+            for p, token in zip(values, tokens, strict=True):
+                if token != eos or whole:
+                    yield at, self._with(row, token, p, None, (), row.used)
+            for number in set(range(len(self.terms))) - row.used:
+                pieces = self.pieces[number][len(row.ids) > 1]
+                assert state.attended is not None
+                looked = float(state.attended[at, -1, self.places[number]].sum())
+                notes = [(token, (self.terms[number], place)) for place, token in enumerate(pieces)]
+                p = (1 - looked) * float(p_NV[at, pieces[0]]) + looked * FOUND
+                yield at, self._with(row, *(notes[0][0], p, notes[0][1]), tuple(notes[1:]), row.used | {number})
+
+    def _with(
+        self,
+        row: _Row,
+        token: int,
+        p: float,
+        note: tuple[Term, int] | None,
+        pending: tuple[tuple[int, tuple[Term, int]], ...],
+        used: frozenset[int],
+    ) -> _Row:
+        """A hypothesis with one more token; a term that the model has written by itself is used as well."""
+        ids = [*row.ids, token]
+        if note is None:
+            for number in set(range(len(self.terms))) - used:
+                pieces = self.pieces[number][len(ids) - len(self.pieces[number][1]) > 1]
+                if ids[-len(pieces) :] == pieces:
+                    used = used | {number}
+        return _Row(ids, [*row.given, note], row.score + float(np.log(max(p, LEAST))), used, pending)
+
+
+def _before(rows: Sequence[_Row], like: Tensor) -> Tensor:
+    """The words before the next one of each hypothesis, (N, AGREEING), the last first, -1 where there are none."""
+    return like.new_tensor([[*reversed(row.ids[1:][-AGREEING:]), *[-1] * AGREEING][:AGREEING] for row in rows])
+
+
+@torch.no_grad()
+def read_pairs(model: LanguageModel, pairs: Iterable[Pair], memory: Memory, similar: int) -> Evidence:
+    """What model and datastore say of every token of these translations, and what can be seen before it."""
+    parts, features = [], []
+    for source, target in pairs:
+        sentence, ids = Sentence(model, memory, source, similar), model.encode(target)
+        before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
+        hidden, _ = model.network.read(before, model.opening(source))
+        near = sentence.near(hidden, words_before(ids, 0))
+        one = block_evidence(model, hidden, ids, slice(0, len(ids)), near, sentence.mixture, Clock())
+        parts.append(one[0])
+        features.append(one[1])
+    return Evidence(torch.cat(parts), torch.cat(features), 0, searched=sum(map(len, parts)))
+
+
+def translate(
+    model: LanguageModel, text: str, memory: Memory | None, terms: Sequence[Term] = (), decoding: Decoding = Decoding()
+) -> Generation:
+    """The translation of one sentence, every token with where it came from."""
+    sentence = Sentence(model, memory, text, decoding.similar)
+    row = Beam(sentence, terms, decoding).best()
+    tokens = explained(sentence, row.ids[1:], row.given)
+    return spelled(model, text, tokens)
+
+
+def spelled(model: LanguageModel, source: str, tokens: Sequence[GeneratedToken]) -> Generation:
+    """Tokens as a text, and each as it stands in it."""
+    text, words, pieces = "", list[str](), []
+    for token in tokens:
+        words.append(token.text)
+        longer = model.tokenizer.join(words)
+        pieces.append(longer.removeprefix(text) if longer.startswith(text) else f" {token.text}")
+        text = longer
+    return Generation(source, tuple(tokens), tuple(pieces), text.strip())
+
+
+@torch.no_grad()
+def explained(
+    sentence: Sentence, ids: Sequence[int], given: Sequence[tuple[Term, int] | None] | None = None
+) -> list[GeneratedToken]:
+    """A translation's tokens, without its end: what each got from where."""
+    model, eos = sentence.model, sentence.model.vocabulary.eos
+    ids = [token for token in ids if token != eos]
+    if not ids:
+        return []
+    inputs, chosen = torch.tensor([eos, *ids], device=model.device), torch.tensor(ids, device=model.device)
+    hidden, _ = model.network.read(inputs[:-1], model.opening(sentence.text))
+    said = sentence.said(hidden, words_before(inputs[1:], 0))
+    names = ["model", *sentence.mixture.names[1:]][: said.shares_NS.shape[1]]
+    tokens = []
+    for at, token in enumerate(ids):
+        note = given[at] if given else None
+        shares = tuple(zip(names, said.shares_NS[at].tolist(), strict=True))
+        word = model.vocabulary.word(token)
+        if note is not None:
+            tokens.append(GeneratedToken(word, 1.0, 1.0, 0.0, (_of_term(model, *note),), shares))
+            continue
+        p = max(float(said.p_NV[at, chosen[at]]), LEAST)
+        weights_K = torch.where(said.tokens_NK[at] == token, said.weights_NK[at], 0.0) / p
+        cited = tuple(_cited(sentence, said.entries_NK[at], weights_K))
+        tokens.append(GeneratedToken(word, p, float(weights_K.sum()), 0.0, cited, shares))
+    return tokens
+
+
+def _of_term(model: LanguageModel, term: Term, place: int) -> Citation:
+    """Where in a term's translation its nth token stands."""
+    tokens = model.tokenizer.encode(term.value)
+    place = min(place, len(tokens.starts) - 1)
+    return Citation(term.key, tokens.starts[place], tokens.ends[place], 1.0)
+
+
+def _cited(sentence: Sentence, entries_K: Tensor, weights_K: Tensor) -> Iterator[Citation]:
+    """The weightiest places that gave a token, at most `CITED`."""
+    assert sentence.memory is not None or not len(entries_K)
+    for at in weights_K.argsort(descending=True, stable=True)[:CITED].tolist():
+        if float(weights_K[at]) > 0 and sentence.view is not None and sentence.memory is not None:
+            number, span = sentence.view.cite(int(entries_K[at]))
+            record = sentence.memory.records.by_id(number)
+            if record is not None:
+                yield Citation(record.key, *span, float(weights_K[at]))
