@@ -29,6 +29,7 @@ from extmem.lm.lessons import Stream, Text
 from extmem.lm.memorize import Memorized, memorize
 from extmem.lm.network import ModelConfig, Network, NetworkState
 from extmem.lm.recipes import recipe_named
+from extmem.lm.seen import seen_words, unseen, words_of
 from extmem.lm.sources import read_text
 from extmem.lm.train import Progress, TrainConfig, train
 from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
@@ -54,6 +55,7 @@ class LanguageModel:
         tensors = dict(checkpoint.tensors)
         self.quantizer = _quantizer(tensors)
         self.spread = float(tensors.pop("spread"))
+        self.seen_W = tensors.pop("seen", torch.empty(0, dtype=torch.long))
         try:
             self.network.load_state_dict(tensors)
         except RuntimeError as error:  # as of a version whose memory layer stood before the projection
@@ -124,6 +126,8 @@ class LanguageModel:
         )  # fmt: skip
         tensors: dict[str, Tensor] = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
         tensors |= _places(network, given.train)
+        if source is not None:
+            tensors["seen"] = seen_words(pair.source for pair in given.pairs[0])
         mixture = Mixture() if source is None else Mixture.without_caches()
         model = cls(Checkpoint(sizes, given.tokenizer.to_json(), given.vocabulary, tensors, mixture, history), device)
         if isinstance(given.valid, Stream):
@@ -161,6 +165,10 @@ class LanguageModel:
         """The state that a translation of this text begins with; None for a model that is no translator."""
         self.network.eval()
         return None if self.network.reader is None else self.network.opening(self.encode(source)[None])
+
+    def unseen(self, text: str) -> tuple[list[str], int]:
+        """The words of a text that a translator has not learned from, and how many it has altogether."""
+        return unseen(text, self.seen_W), len(words_of(text))
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""

@@ -258,15 +258,17 @@ def translate(
     return spelled(model, text, tokens)
 
 
-def spelled(model: LanguageModel, source: str, tokens: Sequence[GeneratedToken]) -> Generation:
-    """Tokens as a text, and each as it stands in it."""
+def spelled(
+    model: LanguageModel, source: str, tokens: Sequence[GeneratedToken], written: str | None = None
+) -> Generation:
+    """Tokens as a text, or of the text that is `written`, and each as it stands in it."""
     text, words, pieces = "", list[str](), []
     for token in tokens:
         words.append(token.text)
         longer = model.tokenizer.join(words)
         pieces.append(longer.removeprefix(text) if longer.startswith(text) else f" {token.text}")
         text = longer
-    return Generation(source, tuple(tokens), tuple(pieces), text.strip())
+    return Generation(source, tuple(tokens), tuple(pieces), text.strip() if written is None else written)
 
 
 @torch.no_grad()
