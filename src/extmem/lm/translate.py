@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from extmem.errors import InvalidInput
 from extmem.indexes.view import View
+from extmem.lm.fitting import check_enough, fit_mixture
 from extmem.lm.generate import CITED, GeneratedToken, Generation
 from extmem.lm.network import NetworkState
 from extmem.lm.sources import Clock, Evidence, Neighbours, block_evidence, features_of, neighbours_of, words_before
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
 
 LEAST = 1e-9  # of a probability, where its logarithm is taken
-FOUND = 0.05  # the chance of a term to be begun where all attention is on its phrase
+FOUND = 0.05  # the chance of a term to be begun where all attention is on its phrase,
+OWN = 0.9  # and what the chance of any other word is lowered by there
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class Term(NamedTuple):
     key: str
     value: str
     span: Span
+
+
+class Piece(NamedTuple):
+    """A token of a term's translation, and where it stands in it."""
+
+    token: int
+    text: str
+    place: Citation
 
 
 class Said(NamedTuple):
@@ -128,13 +138,15 @@ def similar_pairs(memory: Memory, text: str, count: int) -> list[Record]:
 
 @dataclass
 class _Row:
-    """A hypothesis: its tokens behind the first end, where each came from if from a term, and what must come next."""
+    """A hypothesis: its tokens behind the first end, where each came from if from a term, and what must come next.
+    `choices` were made so far: a term is one, however many tokens it has."""
 
     ids: list[int]
-    given: list[tuple[Term, int] | None] = field(default_factory=list)
+    choices: int = 0
+    given: list[Piece | None] = field(default_factory=list)
     score: float = 0.0
     used: frozenset[int] = frozenset()
-    pending: tuple[tuple[int, tuple[Term, int]], ...] = ()
+    pending: tuple[Piece, ...] = ()
 
 
 class Beam:
@@ -148,13 +160,13 @@ class Beam:
             [at for at, (start, end) in enumerate(spans) if max(start, span.start) < min(end, span.end)]
             for _, _, span in terms
         ]
-        self.pieces = [self._spelled(term.value) for term in terms]
+        self.pieces = [self._spelled(term) for term in terms]
         self.limit = decoding.max_tokens or 2 * len(spans) + 10
 
-    def _spelled(self, value: str) -> tuple[list[int], list[int]]:
+    def _spelled(self, term: Term) -> tuple[list[Piece], list[Piece]]:
         """A term's tokens at the beginning of a text, and within one."""
-        apart = self.model.tokenizer.name == BpeTokenizer.name and not re.match(f"[{CJK}]", value)
-        first, within = (self.model.encode(text).tolist()[:-1] for text in (value, f" {value}" if apart else value))
+        apart = self.model.tokenizer.name == BpeTokenizer.name and not re.match(f"[{CJK}]", term.value)
+        first, within = (_pieces(self.model, term, space) for space in ("", " " if apart else ""))
         return first, within
 
     @torch.no_grad()
@@ -184,7 +196,7 @@ class Beam:
         return max((row for row in finished or rows if len(row.used) == most), key=self._rank)
 
     def _rank(self, row: _Row) -> float:
-        return row.score / float(max(1, len(row.ids) - 1) ** self.decoding.length)
+        return row.score / float(max(1, row.choices) ** self.decoding.length)
 
     def _grown(self, rows: Sequence[_Row], p_NV: Tensor, state: NetworkState) -> Iterator[tuple[int, _Row]]:
         """Every hypothesis with what may come next, and the number of the one that it grew from."""
@@ -194,38 +206,43 @@ class Beam:
         likely = zip(top.values.tolist(), top.indices.tolist(), strict=True)
         for at, (row, (values, tokens)) in enumerate(zip(rows, likely, strict=True)):
             if row.pending:
-                token, note = row.pending[0]
-                yield at, self._with(row, token, 1.0, note, row.pending[1:], row.used)
+                piece, ids = row.pending[0], [*row.ids, row.pending[0].token]
+                yield at, replace(row, ids=ids, given=[*row.given, piece], pending=row.pending[1:])
                 continue
             whole = len(row.used) == len(self.terms)
+            assert state.attended is not None
+            looked = [float(state.attended[at, -1, places].sum()) for places in self.places]
+            own = 1 - OWN * min(1.0, sum(looked))  # what the model writes while it looks at a term stands for the term
             for p, token in zip(values, tokens, strict=True):
                 if token != eos or whole:
-                    yield at, self._with(row, token, p, None, (), row.used)
+                    yield at, self._chosen(row, token, own * p)
             for number in set(range(len(self.terms))) - row.used:
-                pieces = self.pieces[number][len(row.ids) > 1]
-                assert state.attended is not None
-                looked = float(state.attended[at, -1, self.places[number]].sum())
-                notes = [(token, (self.terms[number], place)) for place, token in enumerate(pieces)]
-                p = (1 - looked) * float(p_NV[at, pieces[0]]) + looked * FOUND
-                yield at, self._with(row, *(notes[0][0], p, notes[0][1]), tuple(notes[1:]), row.used | {number})
+                pieces, seen = self.pieces[number][len(row.ids) > 1], looked[number]
+                p = (1 - seen) * float(p_NV[at, pieces[0].token]) + seen * FOUND
+                yield at, self._chosen(row, pieces[0].token, p, pieces, number)
 
-    def _with(
-        self,
-        row: _Row,
-        token: int,
-        p: float,
-        note: tuple[Term, int] | None,
-        pending: tuple[tuple[int, tuple[Term, int]], ...],
-        used: frozenset[int],
-    ) -> _Row:
-        """A hypothesis with one more token; a term that the model has written by itself is used as well."""
-        ids = [*row.ids, token]
-        if note is None:
-            for number in set(range(len(self.terms))) - used:
-                pieces = self.pieces[number][len(ids) - len(self.pieces[number][1]) > 1]
-                if ids[-len(pieces) :] == pieces:
-                    used = used | {number}
-        return _Row(ids, [*row.given, note], row.score + float(np.log(max(p, LEAST))), used, pending)
+    def _chosen(self, row: _Row, token: int, p: float, pieces: Sequence[Piece] = (), number: int | None = None) -> _Row:
+        """A hypothesis with one more token, or with the first of a term's. A term that the model has written by itself
+        is used as well."""
+        ids, used = [*row.ids, token], row.used
+        if number is not None:
+            used |= {number}
+        for other in set(range(len(self.terms))) - used:
+            own = [piece.token for piece in self.pieces[other][len(ids) - len(self.pieces[other][1]) > 1]]
+            if ids[-len(own) :] == own:
+                used |= {other}
+        given, score = [*row.given, pieces[0] if pieces else None], row.score + float(np.log(max(p, LEAST)))
+        return _Row(ids, row.choices + 1, given, score, used, tuple(pieces[1:]))
+
+
+def _pieces(model: LanguageModel, term: Term, space: str) -> list[Piece]:
+    cut = model.tokenizer.encode(space + term.value)
+    spans = [(max(0, start - len(space)), end - len(space)) for start, end in zip(cut.starts, cut.ends, strict=True)]
+    return [
+        Piece(model.vocabulary.id(word), word, Citation(term.key, start, end, 1.0))
+        for word, (start, end) in zip(cut.words, spans, strict=True)
+        if start < end
+    ]
 
 
 def _before(rows: Sequence[_Row], like: Tensor) -> Tensor:
@@ -246,6 +263,14 @@ def read_pairs(model: LanguageModel, pairs: Iterable[Pair], memory: Memory, simi
         parts.append(one[0])
         features.append(one[1])
     return Evidence(torch.cat(parts), torch.cat(features), 0, searched=sum(map(len, parts)))
+
+
+def fit_pairs(model: LanguageModel, memory: Memory, pairs: Sequence[Pair], similar: int) -> None:
+    """Fits on pairs that are not in the memory how far its datastore is to be trusted; the memory keeps it. Raises
+    InvalidInput for too few."""
+    evidence, view = read_pairs(model, pairs, memory, similar), model.datastore(memory).view()
+    check_enough(evidence.parts, f"what {len(pairs)} pairs come to")
+    model.datastore(memory).keep_fit(fit_mixture(evidence, model.mixture).to_json(), view)
 
 
 def translate(
@@ -272,9 +297,7 @@ def spelled(
 
 
 @torch.no_grad()
-def explained(
-    sentence: Sentence, ids: Sequence[int], given: Sequence[tuple[Term, int] | None] | None = None
-) -> list[GeneratedToken]:
+def explained(sentence: Sentence, ids: Sequence[int], given: Sequence[Piece | None]) -> list[GeneratedToken]:
     """A translation's tokens, without its end: what each got from where."""
     model, eos = sentence.model, sentence.model.vocabulary.eos
     ids = [token for token in ids if token != eos]
@@ -286,24 +309,17 @@ def explained(
     names = ["model", *sentence.mixture.names[1:]][: said.shares_NS.shape[1]]
     tokens = []
     for at, token in enumerate(ids):
-        note = given[at] if given else None
+        piece = given[at]
         shares = tuple(zip(names, said.shares_NS[at].tolist(), strict=True))
-        word = model.vocabulary.word(token)
-        if note is not None:
-            tokens.append(GeneratedToken(word, 1.0, 1.0, 0.0, (_of_term(model, *note),), shares))
+        if piece is not None:
+            tokens.append(GeneratedToken(piece.text, 1.0, 1.0, 0.0, (piece.place,), shares))
             continue
         p = max(float(said.p_NV[at, chosen[at]]), LEAST)
         weights_K = torch.where(said.tokens_NK[at] == token, said.weights_NK[at], 0.0) / p
         cited = tuple(_cited(sentence, said.entries_NK[at], weights_K))
-        tokens.append(GeneratedToken(word, p, float(weights_K.sum()), 0.0, cited, shares))
+        word, share = model.vocabulary.word(token), float(weights_K.sum())
+        tokens.append(GeneratedToken(word, p, share, 0.0, cited, shares))
     return tokens
-
-
-def _of_term(model: LanguageModel, term: Term, place: int) -> Citation:
-    """Where in a term's translation its nth token stands."""
-    tokens = model.tokenizer.encode(term.value)
-    place = min(place, len(tokens.starts) - 1)
-    return Citation(term.key, tokens.starts[place], tokens.ends[place], 1.0)
 
 
 def _cited(sentence: Sentence, entries_K: Tensor, weights_K: Tensor) -> Iterator[Citation]:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extmem.errors import InvalidInput
+from extmem.lm.corpus import split_pairs
 from extmem.lm.generate import GeneratedToken, Generation
 from extmem.lm.memorize import Memorized
 from extmem.lm.model import LanguageModel
-from extmem.lm.translate import Decoding, Term, spelled, translate
+from extmem.lm.translate import Decoding, Term, fit_pairs, spelled, translate
 from extmem.memory import Memory
 from extmem.reading import Citation, Span
 from extmem.text.normalise import normalise
@@ -66,15 +67,24 @@ class Translator:
         self,
         source: str | Path | Iterable[tuple[str, str]],
         target: str | Path | None = None,
+        fit: bool = False,
         progress: Callable[[int, str], None] = lambda entries, key: None,
     ) -> Memorized:
         """Stores pairs of sentences, with no training: those of two parallel files, of one .tsv file, or given as
-        (sentence, translation). Of two translations of one sentence the later counts. Raises CorpusError."""
+        (sentence, translation). Of two translations of one sentence the later counts. With `fit`, those that training
+        on the same pairs held out are remembered last, after it was fitted on them how far the memory is to be trusted.
+        Raises CorpusError."""
         if isinstance(source, str | Path):
             pairs = read_pairs(source, target)
         else:
             pairs = checked_pairs([Pair(*one) for one in source], "the pairs")
-        return self.model.memorize(self._memory, dict(pairs), progress)
+        if not fit:
+            return self.model.memorize(self._memory, dict(pairs), progress)
+        known, held = split_pairs(pairs)
+        first = self.model.memorize(self._memory, dict(known), progress)
+        fit_pairs(self.model, self._memory, held, self.decoding.similar)
+        last = self.model.memorize(self._memory, dict(held), progress)
+        return Memorized(first.documents + last.documents, first.entries + last.entries)
 
     def define(self, term: str, translation: str) -> None:
         """Has a word or phrase, of at most six words, always be translated so."""
