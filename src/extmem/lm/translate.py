@@ -30,7 +30,6 @@ from extmem.lm.sources import Clock, Evidence, Neighbours, block_evidence, featu
 from extmem.memory import Memory
 from extmem.nn.mixture import AGREEING, Mixture, cache_reads, datastore_reads
 from extmem.reading import Citation, Span
-from extmem.records.base import Record
 from extmem.text.parallel import Pair
 from extmem.text.spacing import CJK
 from extmem.text.tokenizer import BpeTokenizer
@@ -51,7 +50,7 @@ class Decoding:
     beams: int = 5
     length: float = 1.0
     max_tokens: int | None = None
-    similar: int = 32
+    similar: int = 128
 
     def __post_init__(self) -> None:
         if self.beams < 1 or self.similar < 0 or (self.max_tokens is not None and self.max_tokens < 1):
@@ -95,7 +94,7 @@ class Sentence:
         self.entries_C = np.empty(0, np.int64)
         if memory is not None and similar:
             self.view = model.datastore(memory).view()
-            self.entries_C = self.view.of([record.id for record in similar_pairs(memory, text, similar)])
+            self.entries_C = self.view.of(similar_pairs(memory, text, similar))
         if self.view is not None and len(self.entries_C):
             self.keys_CE = torch.from_numpy(self.view.keys(self.entries_C)).to(model.device)
 
@@ -130,10 +129,13 @@ class Sentence:
         return torch.from_numpy(entries), neighbours_of(self.view, entries, near.values.cpu().numpy(), before_NA)
 
 
-def similar_pairs(memory: Memory, text: str, count: int) -> list[Record]:
-    """The records whose keys and values are most like a sentence."""
-    found = memory.search(text, count, by="words")
-    return [record for hit in found if (record := memory.record(hit.key)) is not None]
+def similar_pairs(memory: Memory, text: str, count: int) -> list[int]:
+    """The ids of the records that are most like a sentence by their words, the best first."""
+    index = memory.derived.keyword
+    index.catch_up()
+    with memory.records.reading():
+        found: list[int] = index.search(text).best(count)[0].tolist()
+    return found
 
 
 @dataclass
