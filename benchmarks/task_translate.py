@@ -1,11 +1,11 @@
 """Translating with what is remembered, against the same model without: English to German (Multi30k), and to Chinese
 (Tatoeba).
 
-Each model is trained on the training pairs, unless a folder holds one already: `extmem train train.de --source train.en
---recipe translator --vocabulary 8000` does the same. The memory holds the same training pairs, and the gates are fitted
+Each model is trained on the training pairs, unless a folder holds one already, as `extmem train train.de --source
+train.en --recipe translator --vocabulary 8000` does. The memory holds the same training pairs, and the gates are fitted
 on the pairs that training held out. Measured is on val, of which neither has seen anything; BLEU and chrF are
-sacrebleu's, of the text as it is written (its signatures go to stderr). Terms are words for which another translation is
-wanted than the model would choose: "used" is the part of the sentences of val that hold one in whose translation it
+sacrebleu's, of the text as it is written (its signatures go to stderr). Terms are words for which another translation
+is wanted than the model would choose: "used" is the part of the sentences of val that hold one in whose translation it
 stands. "reproduced" is the part of stored sentences whose translation comes back as it was stored.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import sacrebleu
 
 from extmem import LanguageModel, Memory
+from extmem.lm.corpus import split_pairs
 from extmem.tasks.translate import Translator
 from extmem.text.parallel import Pair
 
@@ -117,7 +118,7 @@ def used(name: str, terms: dict[str, str], without: Sequence[str], translator: T
 
 def minutes(model: LanguageModel, pairs: Sequence[Pair]) -> float:
     """How long training took, by the tokens of an epoch and the speed of each."""
-    tokens = sum(len(model.encode(pair.target)) for pair in pairs) * (1 - 1 / 29)
+    tokens = sum(len(model.encode(pair.target)) for pair in split_pairs(pairs)[0])
     return sum(tokens / line["tokens_per_second"] for line in model.checkpoint.history) / 60
 
 

@@ -65,7 +65,7 @@ def translate(
         output.as_json(done | (_shown(found) if found else {}))
         return
     if source:
-        output.note(f"{memory}: {output.counted(done['pairs'], 'pair')}, {done['entries']:,} entries added")
+        output.raw(f"{memory}: {output.counted(done['pairs'], 'pair')}, {done['entries']:,} entries added")
     for line in found.lines if found else ():
         output.raw(str(line))
         for token, piece in zip(line.tokens, line.pieces, strict=True) if cite else ():

@@ -13,6 +13,7 @@ Shapes: N places or hypotheses, S source tokens, V vocabulary, C candidate entri
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -171,31 +172,36 @@ class Beam:
         first, within = (_pieces(self.model, term, space) for space in ("", " " if apart else ""))
         return first, within
 
-    @torch.no_grad()
     def best(self) -> _Row:
-        """The best translation found."""
-        eos, beams = self.model.vocabulary.eos, self.decoding.beams
-        state = self.model.opening(self.sentence.text)
-        rows, finished = [_Row([eos])], list[_Row]()
+        """The best translation found, among those with the most terms."""
+        found = self.found()
+        most = max(len(row.used) for row in found)
+        return max((row for row in found if len(row.used) == most), key=self._rank)
+
+    @torch.no_grad()
+    def found(self) -> list[_Row]:
+        """The translations that were finished; the unfinished ones where none was."""
+        state, beams = self.model.opening(self.sentence.text), self.decoding.beams
+        rows, finished = [_Row([self.model.vocabulary.eos])], list[_Row]()
         for _ in range(self.limit):
             last = torch.tensor([[row.ids[-1]] for row in rows], device=self.model.device)
             hidden, state = self.model.network(last, state)
             said = self.sentence.said(hidden[:, 0], _before(rows, last))
-            grown = self._grown(rows, said.p_NV.cpu(), state)
-            kept: dict[int, list[tuple[int, _Row]]] = {}
-            for at, row in sorted(grown, key=lambda one: -one[1].score):
-                bank = kept.setdefault(len(row.used), [])
-                if len(bank) < beams:
-                    bank.append((at, row))
-            ended = [row for bank in kept.values() for _, row in bank if row.ids[-1] == eos]
-            finished += ended
-            going = [(at, row) for bank in kept.values() for at, row in bank if row.ids[-1] != eos]
-            if not going or len(finished) >= beams:
-                break
+            going = list[tuple[int, _Row]]()
+            seats = Counter[int]()  # of those that have used as many terms
+            for at, row in sorted(self._grown(rows, said.p_NV.cpu(), state), key=lambda one: -one[1].score):
+                if seats[len(row.used)] == beams:
+                    continue
+                if row.ids[-1] == self.model.vocabulary.eos:
+                    finished.append(row)
+                else:
+                    going.append((at, row))
+                    seats[len(row.used)] += 1
             rows = [row for _, row in going]
+            if not rows or (len(finished) >= beams and max(map(self._rank, finished)) >= max(map(self._rank, rows))):
+                break
             state = state.rows(torch.tensor([at for at, _ in going], device=self.model.device))
-        most = max(len(row.used) for row in (finished or rows))
-        return max((row for row in finished or rows if len(row.used) == most), key=self._rank)
+        return finished or rows
 
     def _rank(self, row: _Row) -> float:
         return row.score / float(max(1, row.choices) ** self.decoding.length)

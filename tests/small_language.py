@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 from extmem.text.parallel import Pair
 
@@ -21,6 +22,14 @@ def translated(sentence: str) -> str:
         if word in (*KINDS, "quick"):
             turned[at], turned[at + 1] = turned[at + 1], turned[at]
     return f"{' '.join(turned).capitalize()}."
+
+
+def write(folder: Path) -> tuple[Path, Path]:
+    """The pairs as two parallel files."""
+    files = folder / "small.en", folder / "small.xx"
+    for file, texts in zip(files, zip(*pairs(), strict=True), strict=True):
+        file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return files
 
 
 def pairs() -> list[Pair]:
