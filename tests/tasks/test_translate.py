@@ -113,6 +113,8 @@ def test_a_text_in_another_language_is_refused_unless_allowed(translator):
     assert translator.translate(foreign, allow_unknown=True).lines
     translator.remember([(foreign, "Kanu dormir.")])
     assert str(translator.translate(foreign)) == "Kanu dormir."
+    with pytest.raises(InvalidInput, match="has seen"):
+        translator.translate("Lo kanu vek vidar lo gatu.")  # it writes this language, and does not read it
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", "\u200b"])

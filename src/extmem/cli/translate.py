@@ -42,29 +42,31 @@ def translate(
     from extmem.lm.model import LanguageModel
     from extmem.lm.translate import Decoding
     from extmem.tasks.translate import Translator
+    from extmem.text.parallel import read_pairs
 
     if not (text or file or source or term):
         raise InvalidInput("nothing to do: give a TEXT, --file, --source with --target, or --term.")
     if target and not source:
         raise InvalidInput("--target holds translations: give --source, what they are of.", target)
-    storing, done = bool(source or term), dict[str, Any]()
+    pairs, terms = read_pairs(source, target or None) if source else [], dict(map(_term, term or ()))
+    asked = given.text(text) if text is not None else _read(file)
+    loaded, storing, done = LanguageModel.load(model, device), bool(pairs or terms), dict[str, Any]()
     with opened(memory, namespace, create=storing, optional=not storing) as handle:
-        translator = Translator(LanguageModel.load(model, device), handle, Decoding(beams=beams))
-        if source:
+        translator = Translator(loaded, handle, Decoding(beams=beams))
+        if pairs:
             with output.Bar("remembering", as_json) as bar:
                 added = translator.remember(
-                    source, target or None, fit, lambda entries, key: bar.update(entries, None, f"{entries:,} entries")
+                    pairs, fit=fit, progress=lambda entries, key: bar.update(entries, None, f"{entries:,} entries")
                 )
             done |= {"pairs": added.documents, "entries": added.entries}
-        for phrase, wanted in map(_term, term or ()):
+        for phrase, wanted in terms.items():
             translator.define(phrase, wanted)
-            done.setdefault("terms", {})[phrase] = wanted
-        asked = given.text(text) if text is not None else _read(file)
+        done |= {"terms": terms} if terms else {}
         found = None if asked is None else translator.translate(asked, allow_unknown)
     if as_json:
         output.as_json(done | (_shown(found) if found else {}))
         return
-    if source:
+    if pairs:
         output.raw(f"{memory}: {output.counted(done['pairs'], 'pair')}, {done['entries']:,} entries added")
     for line in found.lines if found else ():
         output.raw(str(line))
@@ -83,8 +85,10 @@ def _shown(found: Translation) -> dict[str, Any]:
 
 def _term(typed: str) -> tuple[str, str]:
     phrase, equals, wanted = typed.partition("=")
-    if not equals:
-        raise InvalidInput(f"--term {typed!r} has no '=': give it as 'phrase=translation'.", typed)
+    if not equals or not phrase.strip() or not wanted.strip():
+        raise InvalidInput(
+            f"--term {typed!r} is no term: give a phrase and its translation, 'phrase=translation'.", typed
+        )
     return phrase, wanted
 
 

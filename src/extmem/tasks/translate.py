@@ -22,6 +22,7 @@ from extmem.lm.corpus import split_pairs
 from extmem.lm.generate import GeneratedToken, Generation
 from extmem.lm.memorize import Memorized
 from extmem.lm.model import LanguageModel
+from extmem.lm.seen import words_of
 from extmem.lm.translate import Decoding, Term, fit_pairs, spelled, translate
 from extmem.memory import Memory
 from extmem.reading import Citation, Span
@@ -31,6 +32,7 @@ from extmem.text.words import WordTokenizer
 
 KIND = "term"
 LONGEST = 6  # words of a phrase that is looked up
+ASKED = 10  # records that are asked whether they know a word
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ class Translator:
     def _refuse_unseen(self, line: str) -> None:
         unseen, count = self.model.unseen(line)
         if self.memory is not None and 2 * len(unseen) > count:
-            unseen = [word for word in unseen if not self.memory.search(word, 1, by="words")]
+            hits = {word: self.memory.search(word, ASKED, by="words") for word in unseen}
+            unseen = [word for word in unseen if not any(word in words_of(hit.key) for hit in hits[word])]
         if 2 * len(unseen) > count:
             raise InvalidInput(
                 f"neither model nor memory has seen {len(unseen)} of the {count} words of {line[:60]!r} "
