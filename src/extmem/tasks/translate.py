@@ -23,7 +23,8 @@ from extmem.lm.generate import GeneratedToken, Generation
 from extmem.lm.memorize import Memorized
 from extmem.lm.model import LanguageModel
 from extmem.lm.seen import words_of
-from extmem.lm.translate import Decoding, Term, fit_pairs, spelled, translate
+from extmem.lm.sentence import fit_pairs
+from extmem.lm.translate import Decoding, Term, spelled, translate
 from extmem.memory import Memory
 from extmem.reading import Citation, Span
 from extmem.text.normalise import normalise
