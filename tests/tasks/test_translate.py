@@ -66,15 +66,15 @@ def test_every_token_says_which_pairs_it_is_from(translator):
     assert "".join(line.pieces) == line.text
 
 
-def test_a_term_stands_where_its_phrase_is_translated_and_cites_itself(translator):
+def test_a_term_is_always_used_mostly_in_place_of_the_models_word_and_cites_itself(translator):
     translator.define("dog", "hundu")
-    for source, target in pairs()[1::3]:
-        if "dog" in source:
-            found = translator.translate(source)
-            assert "hundu" in str(found).lower()
-            assert found.terms == ("dog",)
-            assert any(one.key == "dog" for one in found.citations), target
-    assert str(translator.translate("The small cat follows the dog.")) == "Lo gatu min sekar lo hundu."
+    asked = [source for source, _ in pairs()[1::3] if "dog" in source]
+    found = [translator.translate(source) for source in asked]
+    for one in found:
+        assert str(one).lower().count("hundu") == 1
+        assert one.terms == ("dog",)
+        assert [place.weight for place in one.citations if place.key == "dog"] == [1.0]
+    assert sum("kanu" not in str(one).lower() for one in found) > 0.7 * len(asked)
     assert translator.terms() == {"dog": "hundu"}
 
 
