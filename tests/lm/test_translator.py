@@ -117,6 +117,12 @@ def test_more_beams_find_what_is_at_least_as_likely(translating):
     assert len(short.tokens) <= 2
 
 
+def test_a_translator_says_so_where_another_model_is_wanted(translating, corpus):
+    for use in (lambda: translating.generate("The dog"), lambda: translating.evaluate(corpus.parent / "held-out.txt")):
+        with pytest.raises(InvalidInput, match="use extmem translate"):
+            use()
+
+
 @pytest.mark.parametrize("options", [{"beams": 0}, {"similar": -1}, {"max_tokens": 0}])
 def test_decoding_that_makes_no_sense_is_refused(options):
     with pytest.raises(InvalidInput):

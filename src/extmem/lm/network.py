@@ -120,7 +120,8 @@ class Network(nn.Module):
         hidden, lstm = self.lstm(self._words(token_BT), state.lstm)
         upper, memory, attended = state.upper, state.memory, None
         if self.reader is not None:
-            assert state.source is not None and upper is not None
+            if state.source is None or upper is None:
+                raise InvalidInput("this model is a translator, it writes of a source alone: use extmem translate.")
             hidden, upper, attended = self.reader(hidden, state.source, upper)
         hidden = self.project(hidden)
         if self.memory is not None:
