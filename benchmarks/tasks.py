@@ -2,6 +2,7 @@
 
     python benchmarks/tasks.py ../shared/data --task answer
     python benchmarks/tasks.py ../shared/data --task facts classify domain --json
+    python benchmarks/tasks.py ../shared/data --task translate write --model models
 
 DATA is a folder with the data sets of ../shared/data/SOURCES.md. A figure of a part that the constants were found on
 is named "developed", of the others "held". Nothing is trained on what is measured: where that is not apart already,
@@ -20,20 +21,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-TASKS = ("answer", "facts", "classify", "domain", "chat", "write")
+TASKS = ("answer", "facts", "classify", "domain", "translate", "chat", "write")
+TRAINED = ("translate", "write")  # with a model of their own
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder of the data sets")
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument(
+        "--model", type=Path, help="translate, write: the folder of their models; trained where they are missing"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     results: dict[str, dict[str, dict[str, float | None]]] = {}
     for task in given.task:
         began = time.perf_counter()
+        also = {"model": given.model} if task in TRAINED else {}
         results[task] = importlib.import_module(f"task_{task}").rows(
-            given.data, lambda said: print(said, file=sys.stderr)
+            given.data, lambda said: print(said, file=sys.stderr), **also
         )
         print(f"{task}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     if given.json:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import small_language
 from extmem import LanguageModel
 from postgres_server import HOMES, PostgresServer, running_server
 
@@ -38,6 +39,18 @@ def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageMod
     return LanguageModel.train(
         corpus, corpus.parent / "model", epochs=2, units=32, embedding=32, batch=4, slots=4, capacity=50
     )
+
+
+@pytest.fixture(scope="session")
+def translating(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """A translator of a small language, trained for some seconds; its folder is that of no other fixture."""
+    folder = tmp_path_factory.mktemp("translating")
+    source, target = small_language.write(folder)
+    sizes = {"embedding": 48, "units": 48, "batch": 16, "average": 0, "sampled": 0, "dropout": 0.1, "warmup": 10}
+    return LanguageModel.train(
+        target, folder / "model", source=source, recipe="translator", tokenizer="words",
+        epochs=30, learning_rate=1e-2, patience=30, **sizes,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

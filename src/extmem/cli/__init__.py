@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from extmem.cli import chat, demo, exchange, memory, model, output, records, search, tasks
+from extmem.cli import chat, demo, exchange, memory, model, output, records, search, tasks, translate
 from extmem.errors import ExtmemError, VersionConflict, storage_error
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (records, search, tasks, chat, memory, exchange, model, demo):
+for group in (records, search, tasks, chat, translate, memory, exchange, model, demo):
     for command in group.COMMANDS:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 

@@ -72,6 +72,19 @@ class View:
             lambda segment, rows: segment.run_ids[np.searchsorted(segment.run_ends, rows, "right")],
         )
 
+    def of(self, record_ids: Sequence[int]) -> Array:
+        """The entries of these records, in order."""
+        starts, sizes, at = list[Array](), list[Array](), 0
+        for segment in self.segments:
+            runs = np.flatnonzero(np.isin(segment.run_ids, record_ids))
+            ends = segment.run_ends[runs]
+            first = np.where(runs > 0, segment.run_ends[runs - 1], 0)
+            starts, sizes, at = [*starts, first + at], [*sizes, ends - first], at + len(segment)
+        start, size = (np.concatenate([np.empty(0, np.int64), *parts]) for parts in (starts, sizes))
+        ends = np.cumsum(size)
+        found: Array = np.arange(size.sum()) + np.repeat(start - (ends - size), size)
+        return found
+
     def following(self, entries: Array) -> Array:
         """The entry behind each of entries (E,) in its record; those at an end are left out."""
         later = entries[entries + 1 < len(self)] + 1

@@ -46,7 +46,10 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """16 hex digits that stand for these weights with this tokenizer and these words."""
         words = self.vocabulary.words(range(len(self.vocabulary)))
-        digest = hashlib.sha256(json.dumps([asdict(self.config), dict(self.tokenizer), words]).encode())
+        sizes = asdict(self.config)
+        if not sizes["encoder"]:  # as the models had no such size that were made before there were encoders
+            del sizes["encoder"]
+        digest = hashlib.sha256(json.dumps([sizes, dict(self.tokenizer), words]).encode())
         for name in sorted(self.tensors):
             digest.update(name.encode() + self.tensors[name].contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -35,7 +35,9 @@ def fit_mixture(evidence: Evidence, start: Mixture) -> Mixture:
 
 def rows_of(evidence: Evidence) -> list[str]:
     """The rows that there are sources for."""
-    return list(ROWS) if evidence.searched is not None else ["cache"]
+    if evidence.searched is None:
+        return ["cache"]
+    return list(ROWS) if evidence.caches else ["datastore"]
 
 
 def mixed(evidence: Evidence, row: str, mixture: Mixture) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def memorize(
             continue
         if known is not None and known.value == text and (blank or datastore.holds(known.id)):
             continue
-        entries = read_entries(model, text)
+        entries = read_entries(model, text, document.key)
         waiting.append((Document(document.key, text), entries))
         count = Memorized(count.documents + 1, count.entries + len(entries.tokens))
         progress(count.entries, document.key)
@@ -69,13 +69,14 @@ def memorize(
     return count
 
 
-def read_entries(model: LanguageModel, text: str) -> Entries:
-    """The entries of one text, none for a blank one; their record id is not known yet, so it is 0."""
+def read_entries(model: LanguageModel, text: str, key: str) -> Entries:
+    """The entries of one text, none for a blank one; their record id is not known yet, so it is 0. To a translator the
+    text is the translation of its key."""
     tokens = model.tokenizer.encode(text)
     count = len(tokens.words) if text.strip() else 0
     ids = torch.tensor(model.vocabulary.ids(tokens.words[:count]), dtype=torch.long, device=model.device)
     before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids])[:count]
-    states, _ = model.network.read(before)
+    states, _ = model.network.read(before, model.opening(key) if count else None)
     spans = np.stack([tokens.starts[:count], tokens.ends[:count]], axis=1)
     return Entries(0, states.cpu().numpy(), ids.cpu().numpy(), spans)
 

@@ -17,25 +17,27 @@ import torch
 from torch import Tensor
 
 from extmem.devices import device_named
-from extmem.errors import CorpusError, InvalidInput, ModelError, WrongModel
+from extmem.errors import InvalidInput, ModelError, WrongModel
 from extmem.indexes.datastore import Datastore
 from extmem.indexes.quantizer import SAMPLE, Quantizer
 from extmem.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from extmem.lm.corpus import prepare_pairs, prepare_text, stream
 from extmem.lm.evaluate import Evaluation, evaluate
 from extmem.lm.fitting import LEAST, check_enough, fit_mixture
 from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
+from extmem.lm.lessons import Stream, Text
 from extmem.lm.memorize import Memorized, memorize
-from extmem.lm.network import ModelConfig, Network
+from extmem.lm.network import ModelConfig, Network, NetworkState
 from extmem.lm.recipes import recipe_named
+from extmem.lm.seen import seen_words, unseen, words_of
 from extmem.lm.sources import read_text
 from extmem.lm.train import Progress, TrainConfig, train
 from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, spread_of
-from extmem.text.documents import Document, read_documents, split_corpus
+from extmem.text.documents import Document, read_documents
 from extmem.text.normalise import normalise
-from extmem.text.tokenizer import EOS, BpeTokenizer, Tokenizer, choose, from_json
-from extmem.text.vocabulary import Vocabulary
+from extmem.text.tokenizer import Tokenizer, from_json
 
 FITTED = 50_000  # tokens of validation text that the mixture is fitted on
 
@@ -53,6 +55,7 @@ class LanguageModel:
         tensors = dict(checkpoint.tensors)
         self.quantizer = _quantizer(tensors)
         self.spread = float(tensors.pop("spread"))
+        self.seen_W = tensors.pop("seen", torch.empty(0, dtype=torch.long))
         try:
             self.network.load_state_dict(tensors)
         except RuntimeError as error:  # as of a version whose memory layer stood before the projection
@@ -73,6 +76,7 @@ class LanguageModel:
         corpus: str | Path,
         out: str | Path | None = None,
         *,
+        source: str | Path | None = None,
         recipe: str | None = None,
         tokenizer: str = "auto",
         vocabulary: int | None = None,
@@ -83,19 +87,20 @@ class LanguageModel:
         **options: Any,
     ) -> LanguageModel:
         """Trains on a file or folder of text; `options` are fields of ModelConfig and TrainConfig, before those
-        that a `recipe` (`lm/recipes.py`) has.
+        that a `recipe` (`lm/recipes.py`) has. With `source`, each line of the corpus is the translation of that line of
+        `source`, and the model is a translator; or the same .tsv file is both.
 
         With `out`, the model is saved there, a checkpoint is kept after every epoch, and a training
         that was interrupted is finished by the same call. `vocabulary` None takes the 10,000 most
-        frequent words, or all if there are fewer. Raises InvalidInput, CorpusError, ModelError,
-        TrainingDiverged, StorageError.
+        frequent words, or all if there are fewer; a translator's `tokenizer` is bpe if not given. Raises
+        InvalidInput, CorpusError, ModelError, TrainingDiverged, StorageError.
         """
         if recipe is not None:
             options = {**recipe_named(recipe), **options}
         if out is None:
             with tempfile.TemporaryDirectory() as work:
                 return cls.train(
-                    corpus, work, tokenizer=tokenizer, vocabulary=vocabulary, device=device,
+                    corpus, work, source=source, tokenizer=tokenizer, vocabulary=vocabulary, device=device,
                     progress=progress, log=log, profile=profile, **options,
                 )  # fmt: skip
         folder = Path(out)
@@ -105,32 +110,28 @@ class LanguageModel:
         if others and not (folder / CHECKPOINT).exists():
             raise ModelError(f"{folder} holds other files: choose an empty folder for the model.", folder)
         sizes, training = _configs(options)
-        parts = split_corpus(corpus)
-        texts = {"train": [normalise(d.text) for d in parts.train], "valid": [normalise(d.text) for d in parts.valid]}
-        size = 10_000 if vocabulary is None else vocabulary
-        cutter = choose(tokenizer, texts["train"], size)
-        words = {name: [cutter.encode(text).words for text in some] for name, some in texts.items()}
-        if isinstance(cutter, BpeTokenizer):
-            known = Vocabulary(cutter.words())
-        else:
-            known = Vocabulary.build((word for some in words["train"] for word in some), vocabulary)
-        sizes = replace(sizes, vocabulary=len(known))
-        ids = {name: _stream(known, some) for name, some in words.items()}
-        if len(ids["train"]) < 64 or len(ids["valid"]) < 3:
-            raise CorpusError(f"{corpus}: too little text to train on; give at least some hundred words.", corpus)
         where = device_named(device)
+        if source is None:
+            given = prepare_text(corpus, tokenizer, vocabulary, where)
+        else:
+            given = prepare_pairs(source, None if source == corpus else corpus, tokenizer, vocabulary, where)
+            sizes = replace(sizes, encoder=sizes.encoder or 1)
+        sizes = replace(sizes, vocabulary=len(given.vocabulary))
         torch.manual_seed(training.seed)
         network = Network(sizes).to(where)
         history = train(
-            network, ids["train"].to(where), ids["valid"].to(where), training, folder,
+            network, given.train, given.valid, training, folder,
             progress, Path(log) if log else None, Path(profile) if profile else None,
-            about=[cutter.to_json(), known.words(range(len(known)))],
+            about=[given.tokenizer.to_json(), given.vocabulary.words(range(len(given.vocabulary)))],
         )  # fmt: skip
-        network.cpu()
-        tensors: dict[str, Tensor] = dict(network.state_dict())
-        tensors |= _places(network, ids["train"])
-        model = cls(Checkpoint(sizes, cutter.to_json(), known, tensors, Mixture(), history), device)
-        model._fit_default(ids["valid"])
+        tensors: dict[str, Tensor] = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+        tensors |= _places(network, given.train)
+        if source is not None:
+            tensors["seen"] = seen_words(pair.source for pair in given.pairs[0])
+        mixture = Mixture() if source is None else Mixture.without_caches()
+        model = cls(Checkpoint(sizes, given.tokenizer.to_json(), given.vocabulary, tensors, mixture, history), device)
+        if isinstance(given.valid, Stream):
+            model._fit_default(given.valid.token_N)
         model.save(folder)
         clear_checkpoints(folder)
         return model
@@ -157,7 +158,17 @@ class LanguageModel:
     def encode(self, *texts: str) -> Tensor:
         """The token numbers of texts one after the other, each closed by an end, (T,)."""
         words = (self.tokenizer.encode(normalise(text)).words for text in texts)
-        return _stream(self.vocabulary, words).to(self.device)
+        return stream(self.vocabulary, words).to(self.device)
+
+    @torch.no_grad()
+    def opening(self, source: str) -> NetworkState | None:
+        """The state that a translation of this text begins with; None for a model that is no translator."""
+        self.network.eval()
+        return None if self.network.reader is None else self.network.opening(self.encode(source)[None])
+
+    def unseen(self, text: str) -> tuple[list[str], int]:
+        """The words of a text that a translator has not learned from, and how many it has altogether."""
+        return unseen(text, self.seen_W), len(words_of(text))
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""
@@ -268,21 +279,11 @@ def _sampling(options: dict[str, Any]) -> Sampling:
     return Sampling(**options)
 
 
-def _stream(vocabulary: Vocabulary, documents: Iterable[list[str]]) -> Tensor:
-    """The token numbers of documents one after the other, each closed by an end."""
-    ids: list[int] = []
-    for words in documents:
-        ids.extend(vocabulary.ids(words))
-        if words and words[-1] != EOS:
-            ids.append(vocabulary.eos)
-    return torch.tensor(ids, dtype=torch.long)
-
-
-def _places(network: Network, token_N: Tensor) -> dict[str, Tensor]:
+def _places(network: Network, text: Text) -> dict[str, Tensor]:
     """Where the states of the network lie. `spread` is their mean squared distance from their mean, which
     β is measured by; the rest is the quantiser of its datastores, which thus belongs to the model and not to
     what is memorized."""
-    states, _ = network.read(token_N[:SAMPLE])
+    states = torch.cat([hidden for hidden, _ in text.part(SAMPLE + 1).read(network)]).cpu()[:SAMPLE]
     quantizer = Quantizer.train(states.numpy())
     parts = {"axes": quantizer.axes, "cells": quantizer.cells, "codebook": quantizer.codebook}
     tensors = {name: torch.from_numpy(part) for name, part in parts.items()}

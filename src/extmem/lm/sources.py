@@ -112,7 +112,7 @@ def words_before(ids_N: Tensor, start: int) -> Tensor:
 def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mixture, follow: int = 0) -> Evidence:
     """Reads a text once, with every source. With `follow`, the datastore is searched only where fewer entries than
     that can be followed (`lm/following.py`)."""
-    clock = _Clock()
+    clock = Clock()
     before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
     states, _ = model.network.read(before)
     clock.lap(0)
@@ -129,7 +129,7 @@ def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mix
         for start in range(at, stop, BLOCK):
             rows = slice(start, min(start + BLOCK, stop))
             given = None if near is None else near.part(slice(rows.start - at, rows.stop - at))
-            one = _block(model, states, ids, rows, given, mixture, clock)
+            one = block_evidence(model, states, ids, rows, given, mixture, clock)
             parts.append(one[0])
             features.append(one[1])
     return Evidence(
@@ -141,14 +141,14 @@ def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mix
     )
 
 
-def _block(
+def block_evidence(
     model: LanguageModel,
     states: Tensor,
     ids: Tensor,
     rows: slice,
     near: Neighbours | None,
     mixture: Mixture,
-    clock: _Clock,
+    clock: Clock,
 ) -> tuple[Tensor, Tensor]:
     """Parts and features of some tokens."""
     truth = ids[rows]
@@ -179,7 +179,7 @@ def _search(view: View, states: Tensor, truth: Tensor, k: int, follow: int) -> t
     return *view.search(queries, k), len(queries)
 
 
-class _Clock:
+class Clock:
     """Seconds that model, caches and datastore took, lap by lap."""
 
     def __init__(self) -> None:

@@ -1,12 +1,10 @@
-"""The training loop: truncated back-propagation through one long text, stopped and resumed at will.
+"""The training loop: truncated back-propagation through lessons (`lm/lessons.py`), stopped and resumed at will.
 
-Knows: a network, token numbers, a folder for its checkpoints. Does not know: words, memories, how
-progress is shown (it calls `progress`).
+Knows: a network, its lessons, a folder for its checkpoints. Does not know: words, memories, what lessons are made of,
+how progress is shown (it calls `progress`).
 
-The text is cut into `batch` streams read side by side; the state is carried from segment to segment
-and cut from the graph in between. After each epoch everything that the next one depends on (weights,
-Adam's moments, random state) is on disk, so a run killed at any moment and started again ends with
-the very weights it would have had.
+After each epoch everything that the next one depends on (weights, Adam's moments, random state) is on disk, so a run
+killed at any moment and started again ends with the very weights it would have had.
 """
 
 from __future__ import annotations
@@ -24,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extmem.errors import CorpusError, InvalidInput, TrainingDiverged
-from extmem.lm.network import Network, NetworkState
+from extmem.errors import InvalidInput, TrainingDiverged
+from extmem.lm.lessons import Stream, Text
+from extmem.lm.network import Network
 from extmem.lm.unfinished import read_checkpoint, tensors_of, write_checkpoint
 from extmem.nn.cross_entropy import Sampled, chunked_cross_entropy
 
@@ -36,7 +35,8 @@ class TrainConfig:
 
     With `sampled`, each step's softmax sums over the `frequent` first words and so many of the others, drawn anew
     (`nn/cross_entropy.py`); 0 takes all. With `average`, the weights that are measured and kept are the exponential
-    average of those of about so many updates (Polyak & Juditsky 1992); 0 takes the last ones."""
+    average of those of about so many updates (Polyak & Juditsky 1992); 0 takes the last ones. `smoothing` of each
+    target's share is given to all words alike. Of pairs of sentences, `batch` are read side by side."""
 
     epochs: int = 14
     batch: int = 20
@@ -49,6 +49,7 @@ class TrainConfig:
     frequent: int = 1000
     sampled: int = 0
     average: int = 0
+    smoothing: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +59,8 @@ class TrainConfig:
         for name in ("warmup", "weight_decay", "frequent", "sampled", "average"):
             if not getattr(self, name) >= 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give at least 0.", name)
+        if not 0 <= self.smoothing < 1:
+            raise InvalidInput(f"smoothing is {self.smoothing}: give a share from 0 up to, not including, 1.")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: give a number above 0.", name)
@@ -79,8 +82,8 @@ class Progress:
 
 def train(
     network: Network,
-    train_N: Tensor,
-    valid_N: Tensor,
+    text: Text | Tensor,
+    valid: Text | Tensor,
     config: TrainConfig,
     folder: Path,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -88,13 +91,14 @@ def train(
     profile: Path | None = None,
     about: object = None,
 ) -> list[dict[str, float]]:
-    """Trains `network` in place to its best epoch on `valid_N`; returns a line per epoch. `about` is
-    what else must be the same (JSON) for an unfinished training to be gone on with.
+    """Trains `network` in place to its best epoch on `valid`; returns a line per epoch. Token numbers (N,) are one long
+    text. `about` is what else must be the same (JSON) for an unfinished training to be gone on with.
 
     Raises CorpusError for a text too short, TrainingDiverged for NaN or Inf, StorageError where a
     checkpoint cannot be written, ModelError where `folder` holds another unfinished training.
     """
-    run = _Run(network, train_N, config, folder, [valid_N.tolist(), about])
+    text, valid = (Stream(one) if isinstance(one, Tensor) else one for one in (text, valid))
+    run = _Run(network, text, config, folder, [*valid.content(), about])
     run.resume()
     writer = _tensorboard(log)
     try:
@@ -102,7 +106,7 @@ def train(
             with _profiled(profile if run.epoch == 0 else None) as step:
                 loss, speed = run.one_epoch(progress, step)
             with run.averaged():
-                validation = perplexity(network, valid_N)
+                validation = perplexity(network, valid)
             if not math.isfinite(validation):
                 raise run.diverged("the validation perplexity")
             run.finish_epoch(loss, validation, speed)
@@ -118,10 +122,11 @@ def train(
     return run.history
 
 
-def perplexity(network: Network, token_N: Tensor) -> float:
-    """exp of the mean negative log-likelihood of a text, read in one stream."""
-    hidden, _ = network.read(token_N[:-1])
-    return _perplexity(-float(true_log_probabilities(network, hidden, token_N[1:]).mean()))
+def perplexity(network: Network, text: Text | Tensor) -> float:
+    """exp of the mean negative log-likelihood of a text; token numbers (N,) are read in one stream."""
+    text = Stream(text) if isinstance(text, Tensor) else text
+    parts = [true_log_probabilities(network, *lesson) for lesson in text.read(network)]
+    return _perplexity(-float(torch.cat(parts).mean()))
 
 
 @torch.no_grad()
@@ -137,17 +142,12 @@ def true_log_probabilities(network: Network, hidden_TE: Tensor, token_T: Tensor)
 class _Run:
     """One training, as far as it has come."""
 
-    def __init__(self, network: Network, train_N: Tensor, config: TrainConfig, folder: Path, also: object) -> None:
-        self.network, self.config, self.folder = network, config, folder
-        batch = min(config.batch, max(1, len(train_N) // (2 * config.sequence_length)))
-        steps = (len(train_N) - 1) // batch
-        if steps < 1:
-            raise CorpusError(f"the corpus has {len(train_N)} tokens: give at least a few hundred.")
-        self.inputs = train_N[: batch * steps].view(batch, steps)
-        self.targets = train_N[1 : batch * steps + 1].view(batch, steps)
-        self.tokens = batch * steps
-        self.updates = config.epochs * math.ceil(steps / config.sequence_length)
-        fused = train_N.device.type in ("cpu", "cuda")
+    def __init__(self, network: Network, text: Text, config: TrainConfig, folder: Path, also: object) -> None:
+        self.network, self.text, self.config, self.folder = network, text, config, folder
+        self.tokens, steps = text.sizes(config)
+        self.updates = config.epochs * steps
+        self.device = network.bias.device
+        fused = self.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
@@ -160,20 +160,21 @@ class _Run:
         self.sampled = Sampled(config.frequent, config.sampled) if config.sampled else None
         self.average = _copied(network) if config.average else {}
         self.best = _copied(network)
-        about = json.dumps([asdict(config), asdict(network.config), also], sort_keys=True).encode()
-        self.signature = hashlib.sha256(about + train_N.cpu().numpy().tobytes()).hexdigest()[:16]
+        about = [asdict(config), asdict(network.config), also, *text.content()]
+        self.signature = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         torch.manual_seed(config.seed)
 
     def one_epoch(self, progress: Callable[[Progress], None], profiler_step: Callable[[], None]) -> tuple[float, float]:
         """Reads the text once; returns its mean loss in nats and tokens/s."""
         self.network.train()
-        state, total, done, began = NetworkState(), 0.0, 0, time.perf_counter()
-        for inputs, targets in self._segments():
+        total, done, began = 0.0, 0, time.perf_counter()
+        for hidden, targets in self.text.lessons(self.network, self.config, self.epoch):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate()
-            hidden, state = self.network(inputs, state.detach())
             embedding, bias = self.network.embedding.weight, self.network.bias
-            loss = chunked_cross_entropy(hidden.flatten(0, 1), embedding, bias, targets.flatten(), sampled=self.sampled)
+            loss = chunked_cross_entropy(
+                hidden, embedding, bias, targets, sampled=self.sampled, smoothing=self.config.smoothing
+            )
             self.optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
@@ -183,20 +184,11 @@ class _Run:
             self.optimizer.step()
             self._take_average()
             profiler_step()
-            total, done = total + float(loss.detach()) * inputs.numel(), done + inputs.numel()
+            total, done = total + float(loss.detach()) * len(targets), done + len(targets)
             speed = done / (time.perf_counter() - began)
             left = (self.tokens * (self.config.epochs - self.epoch) - done) / speed
             progress(Progress(self.epoch + 1, self.config.epochs, done, self.tokens, total / done, speed, left))
         return total / done, speed
-
-    def _segments(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Segments in reading order; the first is of another length in every epoch, so that the
-        cuts fall elsewhere each time."""
-        length, steps = self.config.sequence_length, self.inputs.shape[1]
-        start, stop = 0, length - (self.epoch * 37) % max(1, length // 2)
-        while start < steps:
-            yield self.inputs[:, start:stop], self.targets[:, start:stop]
-            start, stop = stop, stop + length
 
     def _learning_rate(self) -> float:
         """A linear warm-up, then a cosine down to a hundredth."""
@@ -272,7 +264,7 @@ class _Run:
 
         self.network.load_state_dict(part("network."))
         self.best = part("best.")
-        self.average = {name: tensor.to(self.inputs.device) for name, tensor in part("average.").items()}
+        self.average = {name: tensor.to(self.device) for name, tensor in part("average.").items()}
         optimizer = self.optimizer.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in part("adam.").items():
@@ -288,7 +280,7 @@ class _Run:
     def _random(self) -> dict[str, Any]:
         """Where dropout draws from: the CPU's generator, and the device's own."""
         devices = {"cuda": torch.cuda, "mps": torch.mps}
-        kind = self.inputs.device.type
+        kind = self.device.type
         return {"cpu": torch} | ({kind: devices[kind]} if kind in devices else {})
 
 

@@ -43,6 +43,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         target_N: Tensor,
         dtype: torch.dtype,
         sampled: Sampled | None,
+        smoothing: float,
     ) -> Tensor:
         words = _Words.drawn(bias_V, sampled or Sampled(len(bias_V), 0))
         count, width = len(target_N), words.count
@@ -50,7 +51,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         own_ND = weight_VD[target_N]
         apart_N = words.column[target_N] >= words.frequent  # the target is no frequent word: it has a column of its own
         column_N = torch.where(apart_N, width, words.column[target_N])
-        own_N = torch.where(apart_N, (h_ND * own_ND).sum(1) + bias_V[target_N], -math.inf).to(dtype)
+        true_N = (h_ND * own_ND).sum(1) + bias_V[target_N]
+        own_N = torch.where(apart_N, true_N, -math.inf).to(dtype)
         grad_h, p_N = torch.empty_like(h_ND), h_ND.new_empty(count)
         grad_weight, grad_bias = h_ND.new_zeros(weight_MD.shape), h_ND.new_zeros(width)
         logits = h_ND.new_empty(min(CHUNK, count), width + 1, dtype=dtype)
@@ -66,22 +68,30 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad_h[rows] = p @ weight_MD
             grad_weight += p.T @ h
             grad_bias += p.sum(0)
-        # The gradient of the logits is p - onehot(target); what the target's own word has of it is added in float32.
-        own = torch.where(apart_N, p_N, 0.0) - 1
+        # The gradient of the logits is p - (1 - smoothing) onehot(target) - smoothing / V; what the target's own word
+        # has of it is added in float32.
+        own = torch.where(apart_N, p_N, 0.0) - (1 - smoothing)
         grad_h.addcmul_(own[:, None], own_ND)
         grad_weight, grad_bias = words.spread(grad_weight), words.spread(grad_bias)
         grad_weight.index_add_(0, target_N, h_ND * own[:, None])
         grad_bias.index_add_(0, target_N, own)
         ctx.save_for_backward(grad_h, grad_weight, grad_bias)
         ctx.count = count
-        return -p_N.clamp_min(1e-38).log().mean()
+        loss = -p_N.clamp_min(1e-38).log().mean()
+        if smoothing:
+            mean_D, each = weight_VD.mean(0), smoothing / len(bias_V)
+            grad_h -= smoothing * mean_D
+            grad_weight -= each * h_ND.sum(0)
+            grad_bias -= each * count
+            loss += smoothing * (true_N - h_ND @ mean_D - bias_V.mean()).mean()
+        return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad / ctx.count
         grad_h, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_h * scale, grad_weight * scale, grad_bias * scale, None, None, None
+        return grad_h * scale, grad_weight * scale, grad_bias * scale, None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,7 @@ def chunked_cross_entropy(
     target_N: Int[Tensor, "n"],
     dtype: torch.dtype | None = None,
     sampled: Sampled | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats of softmax(h W^T + b) against the targets.
 
@@ -147,9 +158,10 @@ def chunked_cross_entropy(
     torch.float32 it equals torch.nn.functional.cross_entropy to rounding, up to 87 nats a token, where it stops
     counting. With `sampled`, the words beyond the first `frequent` are summed over by a sample that is drawn anew for
     every call from torch's generator, each standing for (V - frequent) / others; the target itself always counts.
+    `smoothing` of each target's share is given to all words alike (label smoothing; Szegedy et al. 2016).
     """
     dtype = fastest_dtype(h_ND.device) if dtype is None else dtype
     loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        h_ND, weight_VD, bias_V, target_N, dtype, sampled
+        h_ND, weight_VD, bias_V, target_N, dtype, sampled, smoothing
     )
     return loss

@@ -81,6 +81,11 @@ class Mixture:
     unfitted: tuple[float, ...] = (0.15, 0.1)
     gates: Mapping[str, Gate] = field(default_factory=lambda: {"cache": Gate.fixed([0.85, 0.04, 0.05, 0.06, 0.0, 0.0])})
 
+    @classmethod
+    def without_caches(cls) -> Mixture:
+        """For texts that are too short to be read again."""
+        return cls(caches=(), gates={})
+
     @property
     def names(self) -> list[str]:
         """The sources, as they are shown."""
@@ -90,7 +95,7 @@ class Mixture:
     def shares(self, features_TF: Float[Tensor, "t f"], row: str) -> Float[Tensor, "t s"]:
         """λ of each source in a row; they sum to 1."""
         (cached, stored), first = ROWS[row], 1 + len(self.caches)
-        gate = self.gates.get(row) or (self.gates["cache"] if cached else None)
+        gate = self.gates.get(row) or (self.gates.get("cache") if cached else None)
         shares = features_TF.new_zeros(len(features_TF), len(self.names)) if gate is None else gate(features_TF).clone()
         # What is not there says what the model says: its share is the model's.
         if not cached:
@@ -142,6 +147,8 @@ def cache_reads(
     a cache counts n / (n + 100): one of ten words would otherwise repeat them.
     """
     stop = len(states_ND)
+    if not caches:
+        return [], states_ND.new_empty(stop - start, 0)
     far = max(0, start - max(cache.window for cache in caches))
     keys, queries = states_ND[far:], states_ND[start:]
     apart = keys.square().sum(1) - 2 * queries @ keys.T + queries.square().sum(1, keepdim=True)

@@ -1,0 +1,35 @@
+"""Which words a translator has learned from: so that a text in another language is told from one that is hard.
+
+Knows: words, and their hashes as a tensor, which is a part of the model. Does not know: models, tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from extmem.text.tokens import EOS
+from extmem.text.words import WordTokenizer
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text that have letters, in lower case."""
+    return [word.lower() for word in WordTokenizer().encode(text).words if any(map(str.isalpha, word)) and word != EOS]
+
+
+def seen_words(texts: Iterable[str]) -> Tensor:
+    """The words of these texts, as sorted 64-bit hashes (W,)."""
+    return torch.tensor(sorted({_hash(word) for text in texts for word in words_of(text)}), dtype=torch.long)
+
+
+def unseen(text: str, seen_W: Tensor) -> list[str]:
+    """The words of a text that are not among those."""
+    there = set(seen_W.tolist())
+    return [word for word in words_of(text) if _hash(word) not in there]
+
+
+def _hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big", signed=True)
