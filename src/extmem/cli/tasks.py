@@ -166,10 +166,10 @@ def write(
     from extmem.tasks.write import writes
 
     wanted, text = given.json_object("--where", where), given.text(theme)
+    sampling: dict[str, Any] = {"temperature": temperature, "seed": seed} if temperature else {}
     with output.warned(), opened(memory, namespace) as handle:
         found = written(
-            handle, text, writes(writer), documents=documents, where=wanted, max_tokens=max_tokens,
-            **({"temperature": temperature, "seed": seed} if temperature else {}),
+            handle, text, writes(writer), documents=documents, where=wanted, max_tokens=max_tokens, **sampling,
         )  # fmt: skip
     if as_json:
         output.as_json({"text": found.text, "citations": list(map(asdict, found.citations)), "found": found.found})
