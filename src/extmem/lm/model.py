@@ -127,7 +127,7 @@ class LanguageModel:
         tensors: dict[str, Tensor] = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
         tensors |= _places(network, given.train)
         if source is not None:
-            tensors["seen"] = seen_words(pair.source for pair in given.pairs[0])
+            tensors["seen"] = seen_words([pair.source for pair in given.pairs[0]])
         mixture = Mixture() if source is None else Mixture.without_caches()
         model = cls(Checkpoint(sizes, given.tokenizer.to_json(), given.vocabulary, tensors, mixture, history), device)
         if isinstance(given.valid, Stream):

@@ -94,7 +94,7 @@ class Translator:
         term, translation = normalise(term).strip(), normalise(translation).strip()
         if not term or not translation:
             raise InvalidInput("a term needs a phrase and its translation: give both.", term)
-        if len(list(_phrases(term))) == 0 or term not in {phrase for phrase, _ in _phrases(term)}:
+        if term not in {phrase for phrase, _ in _phrases(term)}:
             raise InvalidInput(f"{term!r} is longer than {LONGEST} words: store it as a pair of sentences.", term)
         self._memory.store(term, translation, metadata={"kind": KIND})
 
