@@ -44,10 +44,10 @@ def translate(
     from extmem.tasks.translate import Translator
     from extmem.text.parallel import read_pairs
 
-    if not (text or file or source or term):
-        raise InvalidInput("nothing to do: give a TEXT, --file, --source with --target, or --term.")
     if target and not source:
         raise InvalidInput("--target holds translations: give --source, what they are of.", target)
+    if not (text or file or source or term):
+        raise InvalidInput("nothing to do: give a TEXT, --file, --source with --target, or --term.")
     pairs, terms = read_pairs(source, target or None) if source else [], dict(map(_term, term or ()))
     asked = given.text(text) if text is not None else _read(file)
     loaded, storing, done = LanguageModel.load(model, device), bool(pairs or terms), dict[str, Any]()
