@@ -78,3 +78,8 @@ def test_what_cannot_be_done_is_refused_in_a_line(folder: Path, words: tuple[str
     (folder / "short").write_text("Lo.\n")
     assert cause in refused(run("translate", *words, folder=folder))
     assert not (folder / "extmem.mem").exists()
+
+
+def test_a_translator_is_not_given_texts_without_their_source(folder: Path) -> None:
+    assert "is a translator: give it pairs" in refused(run("memorize", "model", "small.xx", folder=folder))
+    assert "use extmem translate" in refused(run("generate", "model", "A dog", folder=folder))

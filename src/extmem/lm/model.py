@@ -191,7 +191,10 @@ class LanguageModel:
     ) -> Memorized:
         """Stores documents (a file, a folder, several of them, or {key: text}) as records, and one
         entry per token; no training. Documents that are there already, unchanged, are passed over. `preset`
-        is how a datastore that is new keeps its entries: "accurate" if not given, or "compact"."""
+        is how a datastore that is new keeps its entries: "accurate" if not given, or "compact". A translator takes
+        {sentence: translation} alone. Raises InvalidInput, CorpusError."""
+        if self.network.reader is not None and not isinstance(source, Mapping):
+            raise InvalidInput("this model is a translator: give it pairs (extmem translate … --source … --target …).")
         return memorize(self, memory, _documents(source), progress, preset)
 
     def fit(self, memory: Memory, held: str | Path) -> Mixture:
