@@ -165,18 +165,20 @@ def test_a_terminal_has_a_prompt_a_history_and_ends_with_the_input(tmp_path: Pat
     shown = b""
 
     def until(text: bytes) -> None:
+        """Reads on until this is shown; what comes after it is left for the next."""
         nonlocal shown
         while text not in shown:
             shown += os.read(parent, 1000)
+        shown = shown.partition(text)[2]
 
     until(b"> ")
     os.write(parent, b"\x1b[A")  # the arrow key up brings the last turn back
     until(b"I love hiking.")
     os.write(parent, b"\n")
     until(b"noted: I love hiking")
+    until(b"> ")
     os.write(parent, b"/help\n")
     until(b"/recalled")
-    shown = b""
     until(b"> ")
     os.write(parent, b"\x04")
     assert process.wait(30) == 0
