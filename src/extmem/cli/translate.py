@@ -39,9 +39,6 @@ def translate(
 ) -> None:
     """Translate TEXT, line by line, with what is remembered. Remembered are the pairs of --source and --target, with no
     training, and each --term. A line that is remembered is translated as it was."""
-    from extmem.lm.model import LanguageModel
-    from extmem.lm.translate import Decoding
-    from extmem.tasks.translate import Translator
     from extmem.text.parallel import read_pairs
 
     if target and not source:
@@ -50,6 +47,10 @@ def translate(
         raise InvalidInput("nothing to do: give a TEXT, --file, --source with --target, or --term.")
     pairs, terms = read_pairs(source, target or None) if source else [], dict(map(_term, term or ()))
     asked = given.text(text) if text is not None else _read(file)
+    from extmem.lm.model import LanguageModel  # what is refused above need not wait for torch
+    from extmem.lm.translate import Decoding
+    from extmem.tasks.translate import Translator
+
     loaded, storing, done = LanguageModel.load(model, device), bool(pairs or terms), dict[str, Any]()
     with opened(memory, namespace, create=storing, optional=not storing) as handle:
         translator = Translator(loaded, handle, Decoding(beams=beams))
