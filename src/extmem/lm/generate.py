@@ -346,10 +346,18 @@ def generate(
     words = model.tokenizer.encode(normalise(prompt)).words
     while words and words[-1] == model.vocabulary.word(model.vocabulary.eos):
         words.pop()
-    text, pieces = model.tokenizer.join(words), []
+    text, pieces = put_together(model, words, tokens)
+    return Generation(prompt, tuple(tokens), pieces, text)
+
+
+def put_together(
+    model: LanguageModel, words: Sequence[str], tokens: Sequence[GeneratedToken]
+) -> tuple[str, tuple[str, ...]]:
+    """Words and the tokens behind them as a text, and each token as it stands in it."""
+    words, text, pieces = list(words), model.tokenizer.join(list(words)), list[str]()
     for token in tokens:
         words.append(token.text)
         longer = model.tokenizer.join(words)
         pieces.append(longer.removeprefix(text) if longer.startswith(text) else f" {token.text}")
         text = longer
-    return Generation(prompt, tuple(tokens), tuple(pieces), text)
+    return text, tuple(pieces)

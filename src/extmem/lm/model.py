@@ -29,7 +29,7 @@ from extmem.lm.lessons import Stream, Text
 from extmem.lm.memorize import Memorized, memorize
 from extmem.lm.network import ModelConfig, Network, NetworkState
 from extmem.lm.recipes import recipe_named
-from extmem.lm.seen import seen_words, unseen, words_of
+from extmem.lm.seen import seen_words, unseen
 from extmem.lm.sources import read_text
 from extmem.lm.train import Progress, TrainConfig, train
 from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
@@ -168,7 +168,7 @@ class LanguageModel:
 
     def unseen(self, text: str) -> tuple[list[str], int]:
         """The words of a text that a translator has not learned from, and how many it has altogether."""
-        return unseen(text, self.seen_W), len(words_of(text))
+        return unseen(text, self.seen_W)
 
     def datastore(self, memory: Memory) -> Datastore:
         """This model's datastore in a memory. Raises WrongModel where only other models wrote one."""

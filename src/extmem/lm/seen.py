@@ -31,10 +31,11 @@ def seen_words(texts: Sequence[str]) -> Tensor:
     return torch.tensor(sorted(seen), dtype=torch.long)
 
 
-def unseen(text: str, seen_W: Tensor) -> list[str]:
-    """The words of a text that are not among those."""
-    there = set(seen_W.tolist())
-    return [word for word in words_of(text) if _hash(word) not in there]
+def unseen(text: str, seen_W: Tensor) -> tuple[list[str], int]:
+    """The words of a text that are not among those, and how many it has altogether."""
+    words = words_of(text)
+    there = torch.isin(torch.tensor([_hash(word) for word in words], dtype=torch.long), seen_W).tolist()
+    return [word for word, known in zip(words, there, strict=True) if not known], len(words)
 
 
 def _hash(word: str) -> int:

@@ -43,7 +43,7 @@ class Sentence:
     """One sentence, read: what comes next in its translation, by model and memory."""
 
     def __init__(self, model: LanguageModel, memory: Memory | None, text: str, similar: int) -> None:
-        self.model, self.memory, self.text = model, memory, text
+        self.model, self.memory, self.text, self.opening = model, memory, text, model.opening(text)
         self.mixture: Mixture = model.mixture_for(memory)
         self.view: View | None = None
         self.entries_C = np.empty(0, np.int64)
@@ -100,7 +100,7 @@ def read_pairs(model: LanguageModel, pairs: Iterable[Pair], memory: Memory, simi
     for source, target in pairs:
         sentence, ids = Sentence(model, memory, source, similar), model.encode(target)
         before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
-        hidden, _ = model.network.read(before, model.opening(source))
+        hidden, _ = model.network.read(before, sentence.opening)
         near = sentence.near(hidden, words_before(ids, 0))
         one = block_evidence(model, hidden, ids, slice(0, len(ids)), near, sentence.mixture, Clock())
         parts.append(one[0])

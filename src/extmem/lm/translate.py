@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from extmem.errors import InvalidInput
-from extmem.lm.generate import CITED, GeneratedToken, Generation
+from extmem.lm.generate import CITED, GeneratedToken, Generation, put_together
 from extmem.lm.network import NetworkState
 from extmem.lm.sentence import Sentence
 from extmem.lm.sources import words_before
@@ -112,7 +112,7 @@ class Beam:
     @torch.no_grad()
     def found(self) -> list[_Row]:
         """The translations that were finished; the unfinished ones where none was."""
-        state, beams = self.model.opening(self.sentence.text), self.decoding.beams
+        state, beams = self.sentence.opening, self.decoding.beams
         rows, finished = [_Row([self.model.vocabulary.eos])], list[_Row]()
         for _ in range(self.limit):
             last = torch.tensor([[row.ids[-1]] for row in rows], device=self.model.device)
@@ -203,13 +203,8 @@ def spelled(
     model: LanguageModel, source: str, tokens: Sequence[GeneratedToken], written: str | None = None
 ) -> Generation:
     """Tokens as a text, or of the text that is `written`, and each as it stands in it."""
-    text, words, pieces = "", list[str](), []
-    for token in tokens:
-        words.append(token.text)
-        longer = model.tokenizer.join(words)
-        pieces.append(longer.removeprefix(text) if longer.startswith(text) else f" {token.text}")
-        text = longer
-    return Generation(source, tuple(tokens), tuple(pieces), text.strip() if written is None else written)
+    text, pieces = put_together(model, [], tokens)
+    return Generation(source, tuple(tokens), pieces, text.strip() if written is None else written)
 
 
 @torch.no_grad()
@@ -220,7 +215,7 @@ def explained(sentence: Sentence, ids: Sequence[int], given: Sequence[Piece | No
     if not ids:
         return []
     inputs, chosen = torch.tensor([eos, *ids], device=model.device), torch.tensor(ids, device=model.device)
-    hidden, _ = model.network.read(inputs[:-1], model.opening(sentence.text))
+    hidden, _ = model.network.read(inputs[:-1], sentence.opening)
     said = sentence.said(hidden, words_before(inputs[1:], 0))
     names = ["model", *sentence.mixture.names[1:]][: said.shares_NS.shape[1]]
     tokens = []

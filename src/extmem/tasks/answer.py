@@ -22,7 +22,6 @@ Shapes: S sentences, T terms.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +38,7 @@ from extmem.text.asking import fits, subject, tells
 from extmem.text.names import Question, name_in
 from extmem.text.sentences import sentences
 from extmem.text.terms import terms
-from extmem.writers.base import TOKENS, Writer
+from extmem.writers.base import NOT_IN_MEMORY, TOKENS, Writer
 
 FOUND = 16  # records that a search finds, among which facts are looked for
 PASSAGES = 3  # of which the sentences are looked at
@@ -53,7 +52,6 @@ PASSAGE, TERM = "passage", "term"  # metadata "kind": what a domain read, and it
 ARTICLES = frozenset(("a", "an", "the"))
 GLOSSARY = "glossary/"  # begins the keys of terms
 EDITED = "edited/"  # begins the keys of facts that stand over what was known
-NOT_IN_MEMORY = "not in memory"
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _written(
     facts = {one.key: one.said for one in found if one.fact}
     sources = facts | {hit.key: str(hit.value) for hit in hits if hit.key not in facts}
     written = writer.write(question, list(sources.values()), max_tokens)
-    if re.sub(r"\[.*?\]|[^\w\s]", "", written.text).strip().lower() in ("", NOT_IN_MEMORY):
+    if not written.known:
         return Answer(None, (), confidence, written.dropped, written.left_out)
     keys = list(sources)
     cited = [keys[place] for place in written.cited if keys[place] in best]

@@ -19,10 +19,10 @@ from extmem.memory import Memory
 from extmem.reading import Citation, Hit, Span
 from extmem.records.base import Record
 from extmem.records.where import Where
-from extmem.tasks.answer import NOT_IN_MEMORY, answer
+from extmem.tasks.answer import answer
 from extmem.tasks.preferences import PREFIX, Place, Preference, Preferences
 from extmem.text.stated import DISLIKES, LIKES, asked_for, asks_advice, is_question
-from extmem.writers.base import TOKENS, Heard, Writer
+from extmem.writers.base import NOT_IN_MEMORY, TOKENS, Heard, Writer
 
 TURN = "turn/"
 ASSISTANT = "assistant"
@@ -188,8 +188,7 @@ class Chat:
         keys = [list(sources)[place] for place in written.cited]
         citations = tuple(Citation(key, 0, len(str(self.memory.retrieve(key))), 1 / len(keys)) for key in keys)
         key, _ = self.record(written.text, ASSISTANT, rests_on=rests_on)
-        known = written.text.strip(" .").lower() not in ("", NOT_IN_MEMORY)
-        return Reply(written.text if known else None, turn, key, citations, tuple(learned), recalled)
+        return Reply(written.text if written.known else None, turn, key, citations, tuple(learned), recalled)
 
     def _sources(self, turn: str, recalled: Recalled) -> tuple[dict[str, str], list[str]]:
         """What a writer is given, by key, and all that it rests on."""

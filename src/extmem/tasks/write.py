@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from extmem.errors import InvalidInput
@@ -22,9 +21,9 @@ from extmem.lm.model import LanguageModel
 from extmem.memory import Memory
 from extmem.reading import Citation, Hit, Span
 from extmem.records.where import Where
-from extmem.tasks.answer import NOT_IN_MEMORY
 from extmem.text.normalise import normalise
-from extmem.writers.base import TOKENS, Heard, Writer, writer_named
+from extmem.writers.base import NOT_IN_MEMORY, TOKENS, Heard, Writer, writer_named
+from extmem.writers.remembering import Remembering
 
 DOCUMENTS = 8
 LONGEST = 2_000  # characters of a record that guide; of a longer one those about the passage that was found
@@ -76,15 +75,13 @@ def write(
     written = writer.write(theme, [guide.text for guide in guides.values()], max_tokens, heard)
     cited = [list(guides.items())[place] for place in written.cited]
     citations = [Citation(key, *guide.span, 1 / len(cited)) for key, guide in cited]
-    known = written.text.strip(" .").lower() not in ("", NOT_IN_MEMORY)
-    return Composition(written.text if known else None, tuple(citations), tuple(guides))
+    return Composition(written.text if written.known else None, tuple(citations), tuple(guides))
 
 
 def writes(spec: str) -> LanguageModel | Writer:
     """What writes by this name: our own model of a folder, or a writer that is told TOLD. Raises as `writer_named`."""
-    if spec and (Path(spec) / "model.json").is_file():
-        return LanguageModel.load(spec)
-    return writer_named(spec, TOLD)
+    writer = writer_named(spec, TOLD)
+    return writer.model if isinstance(writer, Remembering) else writer
 
 
 class _Guide(NamedTuple):

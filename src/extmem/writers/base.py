@@ -9,6 +9,7 @@ Knows: what every writer gives, by what name each is asked for. Does not know: a
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from extmem.errors import InvalidInput
 
+NOT_IN_MEMORY = "not in memory"
 TOKENS = 200  # of an answer, at most
 Heard = Callable[[str], None]  # is told an answer piece by piece
 
@@ -30,6 +32,11 @@ class Written:
     cited: tuple[int, ...]
     dropped: int = 0
     left_out: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether it says more than that it is not in memory."""
+        return re.sub(r"\[.*?\]|[^\w\s]", "", self.text).strip().lower() not in ("", NOT_IN_MEMORY)
 
 
 class Writer(ABC):
