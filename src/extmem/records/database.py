@@ -21,9 +21,9 @@ from extmem.durable import size, unlink
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, StorageError, storage_error
 from extmem.records.base import Row
 from extmem.records.checkpoint import keeper
-from extmem.records.connection import CHECKSUM, close, connect, meaning, number, wait
+from extmem.records.connection import CHECKSUM, close, connect, meaning, wait
 from extmem.records.log import HEAD, holds_more
-from extmem.records.schema import APPLICATION, FORMAT, create, migrate
+from extmem.records.schema import APPLICATION, FORMAT, create, marks, migrate
 
 LOG = 2_000  # pages: a log that has grown so far is moved into the database
 TRANSACTION = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
@@ -248,7 +248,7 @@ class Database:
         try:
             if not drop_log:
                 self._check_log(connection, log)
-            application, version = number(connection, "application_id"), number(connection, "user_version")
+            application, version = marks(connection)
             if application == 0 and version == 0:
                 application, version = create(connection)
                 self._checkpoint("TRUNCATE")

@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 
 from extmem.records.base import short_name
+from extmem.records.connection import number
 
 FORMAT = 2
 APPLICATION = 0x6578746D  # "extm", in the header of the file
@@ -70,8 +71,14 @@ def create(connection: apsw.Connection) -> tuple[int, int]:
             connection.execute(TABLES).fetchall()
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             connection.execute(f"PRAGMA user_version={FORMAT}")
-    found = [connection.execute(f"PRAGMA {name}").get for name in ("application_id", "user_version")]
-    return int(found[0]), int(found[1])
+    return marks(connection)
+
+
+def marks(connection: apsw.Connection) -> tuple[int, int]:
+    """(application, format) of a file, both as of one moment: another may be making its tables."""
+    with connection:
+        found = number(connection, "application_id"), number(connection, "user_version")
+    return found
 
 
 def migrate(connection: apsw.Connection, folder: Path) -> None:
