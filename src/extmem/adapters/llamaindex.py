@@ -348,11 +348,11 @@ def _node(record: Record) -> BaseNode:
 
 
 def _restricted(query: VectorStoreQuery) -> Where | None:
-    """All that restricts a query."""
+    """All that restricts a query; an index over a store of texts gives an empty list of nodes, which restricts nothing."""
     parts: list[Where | None] = [_where(query.filters)]
-    if query.node_ids is not None:
+    if query.node_ids:
         parts.append({"key": {"$in": query.node_ids}})
-    if query.doc_ids is not None:
+    if query.doc_ids:
         parts.append({"metadata.ref_doc_id": {"$in": query.doc_ids}})
     given = [part for part in parts if part]
     return {"$and": given} if given else None
