@@ -348,7 +348,7 @@ def _node(record: Record) -> BaseNode:
 
 
 def _restricted(query: VectorStoreQuery) -> Where | None:
-    """All that restricts a query; an index over a store of texts gives an empty list of nodes, which restricts nothing."""
+    """All that restricts a query. An empty list does not: an index gives one where its store keeps the texts."""
     parts: list[Where | None] = [_where(query.filters)]
     if query.node_ids:
         parts.append({"key": {"$in": query.node_ids}})
