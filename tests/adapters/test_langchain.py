@@ -227,6 +227,23 @@ def test_an_embedding_that_fails_is_one_line_and_nothing_is_half_there(memory):
     assert len(memory) == 0
 
 
+def test_documents_whose_embedding_failed_are_there_and_embedded_by_the_next_search(memory):
+    class Flaky(DeterministicFakeEmbedding):
+        down: bool = True
+
+        def embed_documents(self, texts):
+            if self.down:
+                raise TimeoutError("busy")
+            return super().embed_documents(texts)
+
+    flaky = Flaky(size=6)
+    store = ExtmemVectorStore(memory, flaky)
+    with pytest.warns(UserWarning, match="the documents are stored; the next search embeds them: .*busy"):
+        store.add_documents(FRUIT)
+    flaky.down = False
+    assert ids(store.similarity_search_by_vector(flaky.embed_query("Plums are blue"), k=1)) == ["plum"]
+
+
 @pytest.mark.parametrize(
     ("documents", "given", "said"),
     [(FRUIT, ["a"], "1 ids for 3 documents"), ([Document("x", metadata={"when": {1, 2}})], None, "type set")],

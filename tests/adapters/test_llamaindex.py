@@ -122,7 +122,7 @@ def test_nodes_come_back_as_they_were(memory):
         back = found[given.node_id]
         assert (back.text, back.metadata, back.relationships) == (given.text, given.metadata, given.relationships)
     assert store.get_nodes(["missing"]) == []
-    assert [one.node_id for one in store.get_nodes(["plum", "apple"])] == ["apple", "plum"]
+    assert [one.node_id for one in store.get_nodes(["plum", "apple"])] == ["plum", "apple"]
 
 
 def test_a_record_that_a_person_stored_is_a_node(memory):

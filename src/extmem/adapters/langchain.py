@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ except ModuleNotFoundError as error:
 
 from extmem.adapters.nearest import fitting, unit
 from extmem.adapters.turns import USER, Turn, Turns, conversation_named
-from extmem.errors import InvalidInput
+from extmem.errors import InvalidInput, ModelError
 from extmem.indexes.base import text_of
 from extmem.memory import Memory
 from extmem.records.base import Record
@@ -92,7 +93,10 @@ class ExtmemVectorStore(VectorStore):
             for key, document in zip(keys, documents, strict=True):
                 self.memory.store(key, document.page_content, metadata=document.metadata)
         if self._encoder is not None:
-            self.memory.embed(self._encoder)
+            try:
+                self.memory.embed(self._encoder)
+            except ModelError as error:  # what is stored stays
+                warnings.warn(f"the documents are stored; the next search embeds them: {error}", stacklevel=2)
         return keys
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:

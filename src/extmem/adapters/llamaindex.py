@@ -24,9 +24,6 @@ try:
     from llama_index.core.storage.kvstore.types import DEFAULT_COLLECTION, BaseKVStore
     from llama_index.core.vector_stores.types import (
         BasePydanticVectorStore,
-        FilterCondition,
-        FilterOperator,
-        MetadataFilter,
         MetadataFilters,
         VectorStoreQuery,
         VectorStoreQueryMode,
@@ -39,30 +36,20 @@ except ModuleNotFoundError as error:
 import numpy as np
 from numpy.typing import NDArray
 
+from extmem.adapters.metadata_filters import restricted, where_of
 from extmem.adapters.nearest import fitting, unit
 from extmem.adapters.turns import OTHERS, USER, Turn, Turns
 from extmem.errors import InvalidInput
 from extmem.indexes.base import text_of
 from extmem.indexes.datastore import Datastore, Entries
+from extmem.indexes.vectors import LIMITS
 from extmem.memory import Memory
 from extmem.records.base import Record
-from extmem.records.where import Where
+from extmem.records.where import Where, filtered
 from extmem.tasks.chat import ASSISTANT
 
 VECTORS = "llamaindex-"  # begins the fingerprint of the datastore that nodes' vectors lie in; their width follows
 POOL = 4  # times k nodes are looked at where they are ranked anew
-SIGNS = {
-    FilterOperator.EQ: "$eq",
-    FilterOperator.NE: "$ne",
-    FilterOperator.GT: "$gt",
-    FilterOperator.GTE: "$gte",
-    FilterOperator.LT: "$lt",
-    FilterOperator.LTE: "$lte",
-    FilterOperator.IN: "$in",
-    FilterOperator.NIN: "$nin",
-    FilterOperator.ANY: "$in",  # a list equals each of its items
-    FilterOperator.CONTAINS: "$eq",
-}
 SPEAKERS = {"user": USER, "assistant": ASSISTANT, "chatbot": ASSISTANT, "model": ASSISTANT, "system": "system"}
 Found = list[tuple[Record, float]]
 
@@ -77,6 +64,7 @@ class ExtmemVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = True
     _memory: Memory = PrivateAttr()
+    _datastore: Datastore | None = PrivateAttr(default=None)
 
     def __init__(self, memory: Memory) -> None:
         super().__init__(stores_text=True)
@@ -109,8 +97,8 @@ class ExtmemVectorStore(BasePydanticVectorStore):
         return [node.node_id for node in nodes]
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """The nodes that are there and that the filters let through, in the order of their ids."""
-        return [_node(record) for record in self._chosen(node_ids, _where(filters))]
+        """Those of these nodes, or of all, that are there and that the filters let through."""
+        return [_node(record) for record in self._chosen(node_ids, where_of(filters))]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Forgets every node of a document."""
@@ -123,7 +111,7 @@ class ExtmemVectorStore(BasePydanticVectorStore):
         `clear` forgets all."""
         if node_ids is None and filters is None:
             raise InvalidInput("delete_nodes without ids and filters: give one of them, or call clear().")
-        self._forget(self._chosen(node_ids, _where(filters)))
+        self._forget(self._chosen(node_ids, where_of(filters)))
 
     def clear(self) -> None:
         """Forgets every record of this memory's namespace."""
@@ -132,7 +120,7 @@ class ExtmemVectorStore(BasePydanticVectorStore):
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes that answer best, the best first. Raises InvalidInput for a mode or a filter that there is not, and
         for a vector of another width than the memory's."""
-        found = self._found(query, _restricted(query))
+        found = self._found(query, restricted(query))
         return VectorStoreQueryResult(
             [_node(record) for record, _ in found],
             [score for _, score in found],
@@ -209,7 +197,9 @@ class ExtmemVectorStore(BasePydanticVectorStore):
             if there.dim != dim:
                 cure = "embed with the model it was filled with, or take another namespace"
                 raise InvalidInput(f"a vector of width {dim}, the memory's have {there.dim}: {cure}.", dim)
-        return self._memory.datastore(f"{VECTORS}{dim}", dim)
+        if self._datastore is None or self._datastore.dim != dim:
+            self._datastore = Datastore(self._memory.records, f"{VECTORS}{dim}", dim, limits=LIMITS)
+        return self._datastore
 
     def _given(self) -> list[Datastore]:
         return [one for one in self._memory.datastores() if one.fingerprint.startswith(VECTORS)]
@@ -221,8 +211,10 @@ class ExtmemVectorStore(BasePydanticVectorStore):
                 there.discard(record)
 
     def _chosen(self, node_ids: list[str] | None, where: Where | None) -> list[Record]:
-        keys = {} if node_ids is None else {"key": {"$in": node_ids}}
-        return list(self._memory.scan(where={"$and": [where or {}, keys]}))
+        if node_ids is None:
+            return list(self._memory.scan(where=where))
+        passes, there = filtered(where), map(self._memory.record, dict.fromkeys(node_ids))
+        return [record for record in there if record is not None and passes(record)]
 
     def _forget(self, records: Sequence[Record]) -> None:
         self._memory.forget_many([record.key for record in records])
@@ -345,39 +337,6 @@ def _node(record: Record) -> BaseNode:
     if "_node_content" in metadata:
         return metadata_dict_to_node(metadata, text)
     return TextNode(id_=record.key, text=text, metadata=metadata)
-
-
-def _restricted(query: VectorStoreQuery) -> Where | None:
-    """All that restricts a query. An empty list does not: an index gives one where its store keeps the texts."""
-    parts: list[Where | None] = [_where(query.filters)]
-    if query.node_ids:
-        parts.append({"key": {"$in": query.node_ids}})
-    if query.doc_ids:
-        parts.append({"metadata.ref_doc_id": {"$in": query.doc_ids}})
-    given = [part for part in parts if part]
-    return {"$and": given} if given else None
-
-
-def _where(filters: MetadataFilters | None) -> Where | None:
-    """The memory's filter that these are. Raises InvalidInput for an operator that it has not."""
-    if filters is None or not filters.filters:
-        return None
-    parts = [_where(one) or {} if isinstance(one, MetadataFilters) else _test(one) for one in filters.filters]
-    if filters.condition == FilterCondition.NOT:
-        return {"$not": {"$or": parts}}
-    return {"$or" if filters.condition == FilterCondition.OR else "$and": parts}
-
-
-def _test(one: MetadataFilter) -> Where:
-    field = f"metadata.{one.key}"
-    if one.operator == FilterOperator.IS_EMPTY:
-        return {"$or": [{field: {"$exists": False}}, {field: {"$in": ["", []]}}]}
-    if one.operator == FilterOperator.ALL and isinstance(one.value, list):
-        return {"$and": [{field: wanted} for wanted in one.value]}
-    if one.operator not in SIGNS:
-        cure = f"filter by {', '.join(operator.value for operator in SIGNS)}, all or is_empty"
-        raise InvalidInput(f"a memory does not filter by {one.operator.value}: {cure}.", one.operator)
-    return {field: {SIGNS[one.operator]: one.value}}
 
 
 def _json(value: object) -> object:

@@ -38,7 +38,10 @@ class GivenEncoder(Encoder):
     def _asked(self, texts: list[str], query: bool) -> NDArray[np.float32]:
         try:
             found: Vectors = [self._query(text) for text in texts] if query else self._documents(texts)
-            return np.array(found, np.float32)
+            vectors = np.array(found, np.float32)
+            if vectors.ndim != 2:
+                raise ValueError("no list of vectors")
+            return vectors
         except Exception as error:  # whatever a program's own functions raise
             said = str(error).strip().partition("\n")[0]
             raise ModelError(f"{self.name} did not embed ({type(error).__name__}: {said}).", self.name) from error
