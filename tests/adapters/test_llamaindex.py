@@ -413,4 +413,7 @@ def test_what_was_said_is_read_by_langchain_and_remembered_by_extmem_chat(memory
     texts = [message.content for message in ExtmemChatHistory(memory, "trip", "ann").messages]
     assert texts == ["Be brief.", "I live in Paris.", "", "48 N, 2 E", "And this?\n?", "Noted."]
     assert ExtmemChatStore(memory, "ann").get_messages("trip")[-1] == ChatMessage("Noted.", role="assistant")
-    assert Chat(memory, "ann", words=True).say("Where do I live?").text == "I live in Paris"
+    chat = Chat(memory, "ann", words=True)
+    assert chat.say("Where do I live?").text == "I live in Paris"
+    assert [message.role for message in ExtmemChatStore(memory, "ann").get_messages(7)] == ["user", "assistant"]
+    assert ExtmemChatStore(memory, "ann").get_keys() == ["trip"]

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f"extmem.adapters.langchain needs {error.name}: pip install 'extmem[langchain]'") from error
 
 from extmem.adapters.nearest import fitting, unit
-from extmem.adapters.turns import USER, Turn, Turns, conversation_named
+from extmem.adapters.turns import USER, Turn, Turns, named
 from extmem.errors import InvalidInput, ModelError
 from extmem.indexes.base import text_of
 from extmem.memory import Memory
@@ -111,13 +111,13 @@ class ExtmemVectorStore(VectorStore):
     def similarity_search(self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any) -> list[Document]:
         """The k documents that answer `query` best. `filter` is a dict on the metadata, as {"year": {"$gte": 2020}}:
         extmem.records.where tells all of it."""
-        return [document for document, _ in self.similarity_search_with_score(query, k, filter)]
+        return [document for document, _ in self._found(query, k, filter, 0.0, kwargs)]
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """As `similarity_search`; a higher score is better."""
-        return self._found(query, k, filter, 0.0)
+        return self._found(query, k, filter, 0.0, kwargs)
 
     def max_marginal_relevance_search(
         self,
@@ -130,13 +130,14 @@ class ExtmemVectorStore(VectorStore):
     ) -> list[Document]:
         """As `similarity_search`, the more unlike one another the smaller `lambda_mult` (1 to 0). The memory chooses
         from the best 4 k by itself: `fetch_k` has no say."""
-        return [document for document, _ in self._found(query, k, filter, 1 - lambda_mult)]
+        return [document for document, _ in self._found(query, k, filter, 1 - lambda_mult, kwargs)]
 
     def similarity_search_by_vector(
         self, embedding: list[float], k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[Document]:
         """The k documents whose passages lie nearest to a vector. Raises InvalidInput for one of another width than the
         memory's, and where the memory has none."""
+        _refuse(kwargs)
         self._ready()
         vectors, where = self.memory.derived.vectors(), _where(filter)
         if vectors is None:
@@ -169,7 +170,10 @@ class ExtmemVectorStore(VectorStore):
         """Scores are sums without an upper bound: brought between 0 and 1, in their order."""
         return lambda score: max(score, 0.0) / (1 + max(score, 0.0))
 
-    def _found(self, query: str, k: int, filter: Where | None, diversity: float) -> list[tuple[Document, float]]:
+    def _found(
+        self, query: str, k: int, filter: Where | None, diversity: float, others: dict[str, Any]
+    ) -> list[tuple[Document, float]]:
+        _refuse(others)
         self._ready()
         hits = self.memory.search(query, k, _where(filter), by=self.by, diversity=diversity)
         there = [(self.memory.record(hit.key), hit.score) for hit in hits]
@@ -195,7 +199,7 @@ class ExtmemChatHistory(BaseChatMessageHistory):
 
     def __init__(self, memory: Memory, session_id: str | int, user: str = USER) -> None:
         """Raises InvalidInput for a session or user without a name, or a user's with a "/"."""
-        self.session_id, self._turns = conversation_named(session_id), Turns(memory, user, "langchain")
+        self.session_id, self._turns = named(session_id), Turns(memory, user, "langchain")
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
@@ -233,6 +237,12 @@ def _bytes(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    """LangChain lets any option through: one that is misspelt would search for something else than was meant."""
+    if options:
+        raise InvalidInput(f"searching takes no {', '.join(options)}: give k and filter.", options)
 
 
 def _where(filter: object) -> Where | None:

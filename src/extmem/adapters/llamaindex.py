@@ -279,7 +279,7 @@ class ExtmemChatStore(BaseChatStore):
     def class_name(cls) -> str:
         return "ExtmemChatStore"
 
-    def get_messages(self, key: str) -> list[ChatMessage]:
+    def get_messages(self, key: str | int) -> list[ChatMessage]:
         return [_message(turn) for _, turn in self._turns.of(key)]
 
     def add_message(self, key: str, message: ChatMessage) -> None:
@@ -305,6 +305,7 @@ class ExtmemChatStore(BaseChatStore):
         return self.delete_message(key, -1)
 
     def get_keys(self) -> list[str]:
+        """The keys of conversations. Those of `extmem chat` have numbers, by which they are read: `get_messages(1)`."""
         return self._turns.conversations()
 
     def _deleted(self, turns: list[tuple[str, Turn]]) -> list[ChatMessage] | None:

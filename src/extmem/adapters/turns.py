@@ -38,7 +38,7 @@ class Turns:
 
     def add(self, conversation: str | int, turns: Iterable[Turn]) -> None:
         """Keeps turns behind all others: all or none."""
-        conversation = conversation_named(conversation)
+        named(conversation)
         with self.chat.memory.transaction():
             for turn in turns:
                 human = turn.speaker == USER
@@ -55,7 +55,7 @@ class Turns:
 
     def of(self, conversation: str | int) -> list[tuple[str, Turn]]:
         """The turns of a conversation by key, in their order."""
-        here = {"metadata.conversation": conversation_named(conversation)}
+        here = {"metadata.conversation": named(conversation)}
         return [(record.key, self._turn(record)) for record in self.chat.memory.scan(TURN, where=here)]
 
     def forget(self, keys: Sequence[str]) -> None:
@@ -63,9 +63,9 @@ class Turns:
         self.chat.forget(*keys)
 
     def conversations(self) -> list[str]:
-        """The names of all conversations, the oldest first."""
-        named = self.chat.memory.scan(TURN, where={"metadata.conversation": {"$exists": True}})
-        return list(dict.fromkeys(str((record.metadata or {})["conversation"]) for record in named))
+        """The names of all conversations that have one and no number, the oldest first."""
+        found = ((record.metadata or {}).get("conversation") for record in self.chat.memory.scan(TURN))
+        return list(dict.fromkeys(name for name in found if isinstance(name, str)))
 
     def _turn(self, record: Record) -> Turn:
         about = record.metadata or {}
@@ -74,9 +74,9 @@ class Turns:
         return Turn(str(speaker), str(record.value), note if isinstance(note, dict) else {})
 
 
-def conversation_named(name: object) -> str | int:
-    """The name of a conversation as turns keep it; "7" is the number 7, as `extmem chat` counts them. Raises
-    InvalidInput for what is no name."""
-    if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-        raise InvalidInput(f"conversation {name!r}: give it a name, or the number it has.", name)
-    return int(name) if isinstance(name, str) and name.isdecimal() and str(int(name)) == name else name
+def named(conversation: object) -> str | int:
+    """The name of a conversation; those of `extmem chat` have numbers, so "7" is another than 7. Raises InvalidInput
+    for what is no name."""
+    if isinstance(conversation, bool) or not isinstance(conversation, str | int) or conversation == "":
+        raise InvalidInput(f"conversation {conversation!r}: give it a name, or the number it has.", conversation)
+    return conversation
