@@ -352,10 +352,11 @@ def test_a_conversation_of_extmem_chat_is_read_by_its_number(memory):
 def test_extmem_chat_remembers_what_was_said_through_langchain_until_it_is_cleared(memory):
     history = ExtmemChatHistory(memory, "trip", "ann")
     history.add_messages([SystemMessage("You live in Rome."), HumanMessage("I live in Paris."), AIMessage("Noted.")])
-    chat = Chat(memory, "ann", words=True)
-    assert chat.say("Where do I live?").text == "I live in Paris"
+    assert "preference/home" in memory.namespace("ann")
+    assert Chat(memory, "ann", words=True).say("Where do I live?").text == "I live in Paris"
     history.clear()
     assert history.messages == []
+    assert list(memory.namespace("ann").keys()) == ["turn/00000004"]  # the question; the reply rested on what is gone
     assert Chat(memory, "ann", words=True).say("Where do I live?").text is None
 
 

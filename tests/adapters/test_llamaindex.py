@@ -234,7 +234,8 @@ def test_a_node_that_is_added_again_takes_the_place_of_the_one_before(memory):
     store.add([node("pear", "Pears are green"), node("pear", "Pears are blue, blue, blue")])
     assert store.query(asked("blue, blue, blue", k=1)).ids == ["pear"]
     assert len(memory) == 3
-    again = FRUIT[1].model_copy(update={"text": "Pears are blue, blue, blue", "embedding": [9.0, 0.0, 0.0]})
+    again = node("pear", "Pears are blue, blue, blue")
+    again.embedding = [9.0, 0.0, 0.0]  # the record stays, its vector does not
     store.add([again])
     assert store.query(asked("red", k=1)).ids == ["pear"]
     assert memory.stats()["datastores"][0]["entries"] == 3
