@@ -29,7 +29,7 @@ from llama_index.core.vector_stores.types import (
 from extmem import Memory
 from extmem.adapters.langchain import ExtmemChatHistory
 from extmem.adapters.llamaindex import ExtmemChatStore, ExtmemKVStore, ExtmemVectorStore
-from extmem.errors import InvalidInput
+from extmem.errors import InvalidInput, StorageError
 from extmem.tasks.chat import Chat
 
 COLOURS = ("red", "green", "blue")
@@ -275,6 +275,17 @@ def test_all_are_deleted_only_by_name(memory):
     assert len(memory) == 0
     store.add([TextNode(text="x", embedding=[1.0, 2.0])])  # of any width again
     assert store.query(VectorStoreQuery([1.0, 2.0])).similarities == [pytest.approx(1, abs=1e-3)]
+
+
+def test_a_memory_that_may_not_be_written_is_queried_and_refuses_to_be_added_to(tmp_path, monkeypatch):
+    with Memory(tmp_path / "m") as memory:
+        fruit(memory)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as on a read-only disk; root may write anywhere
+    with Memory(tmp_path / "m") as memory:
+        store = ExtmemVectorStore(memory)
+        assert store.query(asked("blue", k=1)).ids == ["plum"]
+        with pytest.raises(StorageError, match="may not be written"):
+            store.add([node("fig", "Figs are blue")])
 
 
 # The key-value store
