@@ -56,9 +56,12 @@ class Derived:
         return [self.datastore(name, note["dim"]) for name, note in self.records.ledger("datastore").items()]
 
     def embeddings(self) -> dict[str, Any] | None:
-        """Figures of the embeddings, for people; None where there are none."""
-        found = [datastore for datastore in self.datastores() if is_embeddings(datastore.fingerprint)]
-        return {"model": self.model(), **found[0].stats()} if found else None
+        """Figures of the embeddings, or of the vectors that a program gave, for people; None where there are none."""
+        found = {one.fingerprint: one for one in self.datastores() if is_embeddings(one.fingerprint)}
+        if not found:
+            return None
+        name = min(found)  # embeddings, where there are both
+        return {"model": self.model() if name.startswith(EMBEDDINGS) else "a program's", **found[name].stats()}
 
     def trained(self, name: str) -> Trained:
         """What the task of this name learned of the records, there or not yet."""

@@ -40,15 +40,13 @@ from extmem.adapters.metadata_filters import restricted, where_of
 from extmem.adapters.nearest import fitting, unit
 from extmem.adapters.turns import OTHERS, USER, Turn, Turns
 from extmem.errors import InvalidInput
-from extmem.indexes.base import text_of
+from extmem.indexes.base import VECTORS, text_of
 from extmem.indexes.datastore import Datastore, Entries
-from extmem.indexes.vectors import LIMITS
 from extmem.memory import Memory
 from extmem.records.base import Record
 from extmem.records.where import Where, filtered
 from extmem.tasks.chat import ASSISTANT
 
-VECTORS = "llamaindex-"  # begins the fingerprint of the datastore that nodes' vectors lie in; their width follows
 POOL = 4  # times k nodes are looked at where they are ranked anew
 SPEAKERS = {"user": USER, "assistant": ASSISTANT, "chatbot": ASSISTANT, "model": ASSISTANT, "system": "system"}
 Found = list[tuple[Record, float]]
@@ -64,7 +62,6 @@ class ExtmemVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = True
     _memory: Memory = PrivateAttr()
-    _datastore: Datastore | None = PrivateAttr(default=None)
 
     def __init__(self, memory: Memory) -> None:
         super().__init__(stores_text=True)
@@ -197,12 +194,10 @@ class ExtmemVectorStore(BasePydanticVectorStore):
             if there.dim != dim:
                 cure = "embed with the model it was filled with, or take another namespace"
                 raise InvalidInput(f"a vector of width {dim}, the memory's have {there.dim}: {cure}.", dim)
-        if self._datastore is None or self._datastore.dim != dim:
-            self._datastore = Datastore(self._memory.records, f"{VECTORS}{dim}", dim, limits=LIMITS)
-        return self._datastore
+        return self._memory.derived.datastore(f"{VECTORS}{dim}", dim)
 
     def _given(self) -> list[Datastore]:
-        return [one for one in self._memory.datastores() if one.fingerprint.startswith(VECTORS)]
+        return [one for one in self._memory.derived.datastores() if one.fingerprint.startswith(VECTORS)]
 
     def _drop(self, record: Record) -> None:
         """Drops the vector that a node had before."""
