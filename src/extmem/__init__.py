@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from extmem.adapters.huggingface import add_memory_layer, attach, citations, detach, memorize
     from extmem.aio import AsyncMemory
     from extmem.errors import ExtmemError
     from extmem.lm.model import LanguageModel
@@ -33,6 +34,11 @@ _HOMES = {
     "Citation": "extmem.reading",
     "Reading": "extmem.reading",
     "ExtmemError": "extmem.errors",
+    "attach": "extmem.adapters.huggingface",
+    "detach": "extmem.adapters.huggingface",
+    "memorize": "extmem.adapters.huggingface",
+    "citations": "extmem.adapters.huggingface",
+    "add_memory_layer": "extmem.adapters.huggingface",
 }
 
 __all__ = [
@@ -48,6 +54,11 @@ __all__ = [
     "Record",
     "Vocabulary",
     "__version__",
+    "add_memory_layer",
+    "attach",
+    "citations",
+    "detach",
+    "memorize",
 ]
 
 

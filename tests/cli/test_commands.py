@@ -191,6 +191,7 @@ def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path, corpus):
     process = subprocess.Popen(
         [EXTMEM, "train", str(corpus), "--out", "m", *SMALL, "--epochs", "500", "--patience", "500"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
     deadline = time.time() + 120
     while not (tmp_path / "m" / "checkpoint.json").exists() and time.time() < deadline:

@@ -1,4 +1,4 @@
-"""Adapters: one memory behind the contracts of other libraries. Each file takes a Memory and owns nothing.
+"""What people already use, with a memory: one package or file an ecosystem.
 
-Knows: nothing by itself; each file knows one library. Does not know: one another.
+Knows: other people's interfaces, the memory. Does not know: each other, the command line.
 """

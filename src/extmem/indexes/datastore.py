@@ -68,6 +68,7 @@ class Datastore(Index):
         self.quantizer, self.limits = quantizer, limits
         self._kind = f"segments:{fingerprint}"
         self._folder = f"datastores/{fingerprint}"
+        self._own = f"{self._folder}/quantizer.safetensors"  # of a model that does not bring one
         self._opened: dict[str, Segment] = {}
         self._view = View((), dim, quantizer, limits.exact)
         self._names: list[str] = []
@@ -93,6 +94,21 @@ class Datastore(Index):
             if self.quantizer is None:
                 self.quantizer, self._seen, self._names = quantizer, None, []
 
+    def keep_measures(self, spread: float, quantizer: Quantizer | None = None) -> None:
+        """Keeps, for a model that cannot bring them, the spread of its states and a quantiser learned from them, both
+        from a text of its own and from none that is memorized; call it inside the records' transaction."""
+        about = {"dim": self.dim, "preset": PRESETS[0], **self._about(), "spread": spread}
+        if quantizer is not None:
+            self.records.write_file(self._own, quantizer.to_bytes())
+            self.use(quantizer)
+            about["coded"] = True
+        self.records.ledger_put("datastore", self.fingerprint, about)
+
+    @property
+    def spread(self) -> float | None:
+        """What `keep_measures` kept."""
+        return self._about().get("spread")
+
     def choose(self, preset: str) -> None:
         """How the entries of a datastore that has none yet are to be kept; call it inside the records' transaction.
         Raises InvalidInput for a preset that there is not, or for another one than the entries have."""
@@ -111,6 +127,7 @@ class Datastore(Index):
         with self._lock:
             seen = self.records.generation()
             if seen != self._seen:
+                self._meet_own()
                 ledger = self.records.ledger(self._kind)
                 if list(ledger) != self._names:
                     try:
@@ -160,6 +177,7 @@ class Datastore(Index):
     def append(self, entries: Sequence[Entries]) -> None:
         """Adds entries; call it inside the records' transaction, with the records they belong to. Raises
         InvalidInput for keys of another width or with NaN, and where a compact datastore has no quantiser."""
+        self._meet_own()
         parts = [self._columns(part) for part in entries if len(part.tokens)]
         if not parts:
             return
@@ -202,11 +220,15 @@ class Datastore(Index):
                 self.records.ledger_remove(self._kind, name)
                 self.records.ledger_put(self._kind, name, ledger[name])
         if left and not self.records.ledger(self._kind):
-            self.records.ledger_remove("datastore", self.fingerprint)
+            self._end()
 
     def mend(self) -> None:
         """Strikes out segments that are missing or damaged; memorizing their documents again brings
         them back. Call it inside the records' transaction."""
+        try:
+            self._meet_own()
+        except MemoryFormatError:
+            self.records.ledger_put("datastore", self.fingerprint, self._about() | {"coded": False})
         for name, note in self.records.ledger(self._kind).items():
             try:
                 self._open(name, note, fresh=True).columns()
@@ -217,12 +239,16 @@ class Datastore(Index):
         """Drops every entry; call it inside the records' transaction."""
         for name in self.records.ledger(self._kind):
             self._strike_out(name)
-        for kind in ("fit", "datastore"):
-            self.records.ledger_remove(kind, self.fingerprint)
+        self.records.ledger_remove("fit", self.fingerprint)
+        self._end()
 
     def verify(self) -> list[str]:
         """What is wrong: a segment missing or damaged, entries of a record that is not there."""
         wrong: list[str] = []
+        try:
+            self._meet_own()
+        except MemoryFormatError as error:
+            wrong.append(str(error))
         for name, note in self.records.ledger(self._kind).items():
             try:
                 segment = self._open(name, note, fresh=True)
@@ -255,8 +281,19 @@ class Datastore(Index):
             "recall": view.measured_recall,
         }
 
+    def _meet_own(self) -> None:
+        """Takes the quantiser that `keep_measures` kept."""
+        if self.quantizer is None and self._about().get("coded"):
+            self.use(Quantizer.from_bytes(self.records.read_file(self._own)))
+
     def _about(self) -> dict[str, Any]:
         return self.records.ledger("datastore").get(self.fingerprint, {})
+
+    def _end(self) -> None:
+        """Nothing is left of the datastore."""
+        if self._about().get("coded"):
+            self.records.delete_file(self._own)
+        self.records.ledger_remove("datastore", self.fingerprint)
 
     def _strike_out(self, name: str) -> None:
         self.records.ledger_remove(self._kind, name)

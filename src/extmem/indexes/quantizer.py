@@ -24,6 +24,10 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from extmem.errors import MemoryFormatError
 
 CELLS = 1024
 SAMPLE = 65_536  # vectors that a quantiser is learned from
@@ -65,6 +69,21 @@ class Quantizer:
         turned = np.ascontiguousarray(cells @ axes.T, dtype=np.float32)
         narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
         return cls(axes, narrow, _codebook(turned), min(32, len(cells)))
+
+    def to_bytes(self) -> bytes:
+        """For a file."""
+        parts = {"axes": self.axes, "cells": self.cells, "codebook": self.codebook, "probes": np.array([self.probes])}
+        return save({name: np.ascontiguousarray(part) for name, part in parts.items()})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Quantizer:
+        """What `to_bytes` made this of. Raises MemoryFormatError."""
+        try:
+            parts = load(content)
+            return cls(parts["axes"], parts["cells"], parts["codebook"], int(parts["probes"][0]))
+        except (SafetensorError, KeyError) as error:
+            cure = "extmem verify --repair strikes it out; then memorize again"
+            raise MemoryFormatError(f"a datastore's quantiser is damaged ({error}): {cure}.") from error
 
     @property
     def dim(self) -> int:

@@ -1,6 +1,6 @@
 """Memorizing: a document becomes a record, and every token of it an entry of the datastore.
 
-Knows: a model's tokenizer and network, a memory. Does not know: files, how a reading is mixed.
+Knows: a memory, whoever reads a text. Does not know: files, how a reading is mixed.
 
 Each document is read alone, from the beginning: its entries depend on nothing but itself and the
 model, so that memorizing others, or forgetting them, never changes them.
@@ -35,17 +35,18 @@ class Memorized:
 
 
 def memorize(
-    model: LanguageModel,
     memory: Memory,
+    datastore: Datastore,
     documents: Iterable[Document],
+    read: Callable[[str, str], Entries],
     progress: Callable[[int, str], None] = lambda entries, key: None,
     preset: str | None = None,
 ) -> Memorized:
-    """Stores each document as a record and one (state, next token) entry per token, kept as `preset` says.
+    """Stores each document as a record and one (state, next token) entry per token, kept as `preset` says; `read` gives
+    the entries of a text and its key.
 
     What was committed stays when it is interrupted; running it again skips it.
     """
-    datastore = model.datastore(memory)
     if preset is not None:
         with memory.transaction():
             datastore.choose(preset)
@@ -58,7 +59,7 @@ def memorize(
             continue
         if known is not None and known.value == text and (blank or datastore.holds(known.id)):
             continue
-        entries = read_entries(model, text, document.key)
+        entries = read(text, document.key)
         waiting.append((Document(document.key, text), entries))
         count = Memorized(count.documents + 1, count.entries + len(entries.tokens))
         progress(count.entries, document.key)

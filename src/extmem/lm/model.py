@@ -7,9 +7,9 @@ Does not know: how the work is done, or how it is shown.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from extmem.lm.evaluate import Evaluation, evaluate
 from extmem.lm.fitting import LEAST, check_enough, fit_mixture
 from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
 from extmem.lm.lessons import Stream, Text
-from extmem.lm.memorize import Memorized, memorize
+from extmem.lm.memorize import Memorized, memorize, read_entries
 from extmem.lm.network import ModelConfig, Network, NetworkState
 from extmem.lm.recipes import recipe_named
 from extmem.lm.seen import seen_words, unseen
@@ -35,7 +35,7 @@ from extmem.lm.train import Progress, TrainConfig, train
 from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, spread_of
-from extmem.text.documents import Document, read_documents
+from extmem.text.documents import Source, documents_of, read_documents
 from extmem.text.normalise import normalise
 from extmem.text.tokenizer import Tokenizer, from_json
 
@@ -185,17 +185,18 @@ class LanguageModel:
     def memorize(
         self,
         memory: Memory,
-        source: str | Path | Mapping[str, str] | Iterable[str | Path],
+        source: Source,
         progress: Callable[[int, str], None] = lambda entries, key: None,
         preset: str | None = None,
     ) -> Memorized:
-        """Stores documents (a file, a folder, several of them, or {key: text}) as records, and one
+        """Stores documents (a file, a folder, several of them, {key: text}, or Documents) as records, and one
         entry per token; no training. Documents that are there already, unchanged, are passed over. `preset`
         is how a datastore that is new keeps its entries: "accurate" if not given, or "compact". A translator takes
         {sentence: translation} alone. Raises InvalidInput, CorpusError."""
         if self.network.reader is not None and not isinstance(source, Mapping):
             raise InvalidInput("this model is a translator: give it pairs (extmem translate … --source … --target …).")
-        return memorize(self, memory, _documents(source), progress, preset)
+        read = partial(read_entries, self)
+        return memorize(memory, self.datastore(memory), documents_of(source), read, progress, preset)
 
     def fit(self, memory: Memory, held: str | Path) -> Mixture:
         """Fits the gates on a held text that is not in the memory; the memory keeps them until a record is forgotten
@@ -300,28 +301,6 @@ def _quantizer(tensors: dict[str, Tensor]) -> Quantizer:
         return Quantizer.of_cells(cells)
     axes, codebook = tensors.pop("axes").numpy(), tensors.pop("codebook").numpy()
     return Quantizer(axes, cells, codebook, int(tensors.pop("probes")))
-
-
-def _documents(source: str | Path | Mapping[str, str] | Iterable[str | Path]) -> Iterator[Document]:
-    if isinstance(source, Mapping):
-        yield from (Document(key, text) for key, text in source.items())
-    elif isinstance(source, str | Path):
-        yield from read_documents(source)
-    else:
-        paths = [Path(one) for one in source]
-        names = Counter(path.name for path in paths)
-        came_from: dict[str, Path] = {}
-        for path in paths:
-            for document in read_documents(path):
-                if not path.is_dir() and names[path.name] > 1:
-                    document = replace(document, key=(path.parent / document.key).as_posix())
-                if came_from.setdefault(document.key, path) != path:
-                    raise InvalidInput(
-                        f"{came_from[document.key]} and {path} both hold a document {document.key!r}: "
-                        "memorize them into namespaces of their own, or rename one.",
-                        document.key,
-                    )
-                yield document
 
 
 def _texts(path: str | Path) -> list[str]:

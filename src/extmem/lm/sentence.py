@@ -11,7 +11,7 @@ Shapes: N places or hypotheses, A words before, V vocabulary, C candidate entrie
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,24 +19,13 @@ from torch import Tensor
 
 from extmem.indexes.view import View
 from extmem.lm.fitting import check_enough, fit_mixture
-from extmem.lm.sources import Clock, Evidence, Neighbours, block_evidence, features_of, neighbours_of, words_before
+from extmem.lm.sources import Clock, Evidence, Neighbours, Said, block_evidence, neighbours_of, say, words_before
 from extmem.memory import Memory
-from extmem.nn.mixture import Mixture, cache_reads, datastore_reads
+from extmem.nn.mixture import Mixture
 from extmem.text.parallel import Pair
 
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
-
-
-class Said(NamedTuple):
-    """What is known of the next token at N places: the mixed distributions, λ of each source, and the neighbours (N, K)
-    with the weight that each gives its token."""
-
-    p_NV: Tensor
-    shares_NS: Tensor
-    entries_NK: Tensor
-    tokens_NK: Tensor
-    weights_NK: Tensor
 
 
 class Sentence:
@@ -60,20 +49,10 @@ class Sentence:
     def said(self, hidden_NE: Tensor, before_NA: Tensor) -> Said:
         """What comes next, after these words, the last first."""
         log_p_NV = self.model.network.log_probabilities(hidden_NE)
-        p_NV = log_p_NV.exp()
         found = self._nearest(hidden_NE, before_NA)
         if found is None:
-            none = torch.zeros(len(p_NV), 0)
-            return Said(p_NV, p_NV.new_ones(len(p_NV), 1), none.long(), none.long(), none)
-        mixture, near = self.mixture, found[1]
-        read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, self.model.spread)
-        caches = cache_reads(hidden_NE, near.tokens[:, 0], 0, (), self.model.spread)
-        features = features_of(log_p_NV, p_NV, caches, read, len(mixture.readings))
-        shares_NS = mixture.shares(features, "datastore").to(p_NV.device)
-        weights_NK = sum(share[:, None] * one.weights for share, one in zip(shares_NS.T[1:], read[0], strict=True))
-        assert isinstance(weights_NK, Tensor)
-        p_NV = p_NV * (1 - weights_NK.sum(1, keepdim=True))
-        return Said(p_NV.scatter_add(1, near.tokens, weights_NK), shares_NS, found[0], near.tokens, weights_NK)
+            return Said.by_model(log_p_NV.exp())
+        return say(log_p_NV, *found, self.mixture, self.model.spread)
 
     def _nearest(self, hidden_NE: Tensor, before_NA: Tensor) -> tuple[Tensor, Neighbours] | None:
         if self.view is None or not len(self.entries_C):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -106,6 +106,35 @@ def words_before(ids_N: Tensor, start: int) -> Tensor:
     """The `AGREEING` words before each place from `start` on, the last first, -1 where the text has none, (T, C)."""
     padded = torch.cat([ids_N.new_full((AGREEING,), -1), ids_N])
     return torch.stack([padded[start + AGREEING - back : len(padded) - back] for back in range(1, AGREEING + 1)], dim=1)
+
+
+class Said(NamedTuple):
+    """What is known of the next token at N places, without caches: the mixed distributions (N, V), λ of each source
+    (N, S), and the neighbours (N, K), each with the weight that it gives its token."""
+
+    p_NV: Tensor
+    shares_NS: Tensor
+    entries_NK: Tensor
+    tokens_NK: Tensor
+    weights_NK: Tensor
+
+    @classmethod
+    def by_model(cls, p_NV: Tensor) -> Said:
+        """Where there is nothing else to read."""
+        none = p_NV.new_empty(len(p_NV), 0)
+        return cls(p_NV, p_NV.new_ones(len(p_NV), 1), none.long(), none.long(), none)
+
+
+def say(log_p_NV: Tensor, entries_NK: Tensor, near: Neighbours, mixture: Mixture, spread: float) -> Said:
+    """Mixes the model's distributions with what these neighbours give. The mixture has no caches."""
+    p_NV = log_p_NV.exp()
+    read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, spread)
+    features = features_of(log_p_NV, p_NV, ([], p_NV.new_empty(len(p_NV), 0)), read, len(mixture.readings))
+    shares_NS = mixture.shares(features, "datastore").to(p_NV.device)
+    given = torch.stack([one.weights for one in read[0]], dim=1)  # (N, S - 1, K)
+    weights_NK = torch.einsum("ns,nsk->nk", shares_NS[:, 1:], given)
+    p_NV = (p_NV * (1 - weights_NK.sum(1, keepdim=True))).scatter_add(1, near.tokens, weights_NK)
+    return Said(p_NV, shares_NS, entries_NK, near.tokens, weights_NK)
 
 
 @torch.no_grad()

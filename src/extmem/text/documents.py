@@ -13,12 +13,14 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from extmem.errors import CorpusError
+from extmem.errors import CorpusError, InvalidInput
 
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl")
 VALIDATION = ("valid", "val", "dev")  # stems of the file that a corpus is validated on
@@ -56,6 +58,42 @@ def read_documents(path: str | Path) -> Iterator[Document]:
     else:
         raise CorpusError(f"{path} does not exist: check the path.", path)
     return _documents(path, files)
+
+
+Source = str | Path | Mapping[str, str] | Iterable[str | Path] | Iterable[Document]  # where documents come from
+
+
+def documents_of(source: Source) -> Iterator[Document]:
+    """The documents of a file, a folder, several of them, {key: text}, or documents as they are. Raises CorpusError;
+    InvalidInput where two files would go by one key."""
+    if isinstance(source, Mapping):
+        yield from (Document(key, text) for key, text in source.items())
+    elif isinstance(source, str | Path):
+        yield from read_documents(source)
+    else:
+        items = iter(source)
+        first = next(items, None)
+        if isinstance(first, Document):  # as many as there may be
+            yield from chain([first], cast(Iterator[Document], items))
+        elif first is not None:
+            yield from _of_several([Path(one) for one in chain([first], cast(Iterator[str | Path], items))])
+
+
+def _of_several(paths: Sequence[Path]) -> Iterator[Document]:
+    """Files of one name are told apart by their folders."""
+    names = Counter(path.name for path in paths)
+    came_from: dict[str, Path] = {}
+    for path in paths:
+        for document in read_documents(path):
+            if not path.is_dir() and names[path.name] > 1:
+                document = replace(document, key=(path.parent / document.key).as_posix())
+            if came_from.setdefault(document.key, path) != path:
+                raise InvalidInput(
+                    f"{came_from[document.key]} and {path} both hold a document {document.key!r}: "
+                    "memorize them into namespaces of their own, or rename one.",
+                    document.key,
+                )
+            yield document
 
 
 def split_corpus(path: str | Path) -> Corpus:

@@ -1,0 +1,221 @@
+"""Attaching a memory to a model: its logits become the logarithms of what model and memory say together.
+
+Knows: a model's forward pass, a datastore, how they are mixed. Does not know: how a datastore is filled, tokenizers.
+
+Two hooks do it, one that sees the states and one that sees the output; so the model's own `generate`, every decoding it
+has, and `Trainer` read the memory, and the model's class stays what it is. The mixture is that of `nn/mixture.py`,
+kNN-LM's (Khandelwal et al. 2020), without caches and without the words before: a beam may have changed its row.
+While the model trains its output is left alone.
+Shapes: B texts, T tokens, N places, D width of a state, V words, K neighbours.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extmem.adapters.huggingface.hosted import Hosted, model_within
+from extmem.errors import InvalidInput, ModelError, WrongModel
+from extmem.indexes.datastore import Datastore
+from extmem.indexes.view import View
+from extmem.lm.sources import Said, neighbours_of, say
+from extmem.memory import Memory
+from extmem.nn.mixture import Mixture, Near
+
+BLOCK = 256  # places whose distributions are held at once
+LEAST_P = 1e-30  # of a word, where its logarithm is taken
+DEFAULT = Mixture(caches=(), readings=(Near(8.0, 0.0), Near(64.0, 0.0)), gates={})
+IGNORED = -100  # a label that is not learned
+
+
+class Attachment:
+    """A memory that a model reads. One thread at a time."""
+
+    def __init__(self, hosted: Hosted, memory: Memory, lam: float | None, temperature: float | None, k: int) -> None:
+        self.hosted, self.memory = hosted, memory
+        self.lam, self.temperature, self.k = lam, temperature, k
+        self.tokenizer: Any = None
+        self.written: tuple[dict[str, Any], Tensor] | None = None  # what `generate` was given and gave last
+        self._state: Tensor | None = None
+        datastore_in(memory, hosted)
+        model = hosted.model
+        self._handles = [
+            hosted.key.register_forward_pre_hook(self._before),
+            model.register_forward_hook(self._after, with_kwargs=True),
+        ]
+        model.generate = self._generate
+        model._extmem = self
+
+    def take_off(self) -> None:
+        """The model is as it was."""
+        for handle in self._handles:
+            handle.remove()
+        del self.hosted.model.generate, self.hosted.model._extmem
+
+    def mixture(self, datastore: Datastore) -> Mixture:
+        """How the datastore is read: as was asked for, else as was fitted, else as most are read well."""
+        if self.lam is None and self.temperature is None:
+            fitted = datastore.fit()
+            return replace((Mixture.from_json(fitted) if fitted else None) or DEFAULT, neighbours=self.k)
+        scale = DEFAULT.readings[0].scale if self.temperature is None else spread_of(datastore) / self.temperature
+        lam = sum(DEFAULT.unfitted) if self.lam is None else self.lam
+        return replace(DEFAULT, readings=(Near(scale, 0.0),), unfitted=(lam,), neighbours=self.k)
+
+    @torch.no_grad()
+    def said(self, logits_NV: Tensor, states_ND: Tensor, block: int = BLOCK) -> Iterator[tuple[Said, View | None]]:
+        """What is known at each place, so many at once, and the view of the datastore that its entries are of."""
+        datastore = datastore_in(self.memory, self.hosted)
+        view = None if datastore is None else datastore.view()
+        for logits, states in zip(logits_NV.split(block), states_ND.split(block), strict=True):
+            log_p_NV = torch.log_softmax(logits.float(), dim=1)
+            if datastore is None or view is None or not len(view):
+                yield Said.by_model(log_p_NV.exp()), None
+            else:
+                yield _said(log_p_NV, states.float(), view, self.mixture(datastore), spread_of(datastore)), view
+
+    def _before(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        self._state = given[0]
+
+    def _after(self, model: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Any) -> Any:
+        if model.training:
+            return None
+        return self._mixed(output, _labels(model, args, given), given.get("num_items_in_batch"))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _mixed(self, output: Any, labels: Tensor | None, items: Any) -> Any:
+        datastore = datastore_in(self.memory, self.hosted)
+        if datastore is None or not len(datastore):
+            return None
+        place = None if hasattr(output, "logits") else int(labels is not None)
+        logits = output.logits if place is None else output[place]
+        states = self._taken(logits)
+        sure = states.flatten(0, -2).isfinite().all(1)  # a text that is nothing but padding may have none
+        mixed = torch.log_softmax(logits.flatten(0, -2).float(), dim=1)
+        if sure.any():
+            found = self.said(logits.flatten(0, -2)[sure], states.flatten(0, -2)[sure])
+            mixed[sure] = torch.cat([said.p_NV.clamp_min(LEAST_P).log() for said, _ in found])
+        mixed = mixed.view(logits.shape)
+        loss = None if labels is None else _loss(mixed, labels, items, shifted=not self.hosted.pairs)
+        if place is None:
+            output["logits"] = mixed
+            if loss is not None:
+                output["loss"] = loss
+            return output
+        return (*((loss,) if place else ()), mixed, *output[place + 1 :])
+
+    def _taken(self, logits: Tensor) -> Tensor:
+        """The states that the last logits were made of."""
+        state, self._state = self._state, None
+        if state is None:
+            kind = type(self.hosted.key).__name__
+            raise ModelError(f"the model does not run its {kind} as a module: name another one as key.", kind)
+        return state[:, -logits.shape[1] :].to(logits.device)
+
+    def _generate(self, *args: Any, **given: Any) -> Any:
+        """The model's own `generate`, whose last texts are kept to be cited."""
+        output = type(self.hosted.model).generate(self.hosted.model, *args, **given)
+        self.written = (given | ({"inputs": args[0]} if args else {}), getattr(output, "sequences", output))
+        return output
+
+
+def attach(
+    model: Any,
+    memory: Memory,
+    *,
+    lam: float | None = None,
+    temperature: float | None = None,
+    neighbours: int = 128,
+    key: str | None = None,
+    tokenizer: Any = None,
+) -> None:
+    """Lets a model of Hugging Face's read a memory at its output; what it is attached to already is taken off.
+
+    p(w) = (1 − λ) p_model(w) + λ Σ_j softmax(−‖q − k_j‖² / temperature) [v_j = w], over the K = `neighbours` nearest
+    entries (kNN-LM, Khandelwal et al. 2020). Without `lam` and `temperature` two readings are mixed with the gates
+    that `extmem.adapters.huggingface.fit` found for this memory, or with fixed shares where nothing is fitted.
+    `key` names the module whose input is the query, as memorized; the output embedding if not given. `tokenizer` is
+    needed for the text of `citations` alone, and known where this process memorized.
+
+    Raises InvalidInput, ModelError for a model without an output embedding, WrongModel for a memory that only other
+    models have memorized in.
+    """
+    if lam is not None and not 0 <= lam <= 1:
+        raise InvalidInput(f"lam is {lam}: give a share from 0 to 1.", lam)
+    if temperature is not None and not temperature > 0:
+        raise InvalidInput(f"temperature is {temperature}: give a number above 0.", temperature)
+    if neighbours < 1:
+        raise InvalidInput(f"neighbours is {neighbours}: give at least 1.", neighbours)
+    hosted = Hosted(model, key)
+    if hasattr(hosted.model, "_extmem"):
+        detach(model)
+    attachment = Attachment(hosted, memory, lam, temperature, neighbours)
+    if tokenizer is not None:
+        hosted.check(tokenizer)
+        attachment.tokenizer = tokenizer
+
+
+def detach(model: Any) -> None:
+    """Takes the memory off a model. Raises InvalidInput where none is attached."""
+    attachment_of(model).take_off()
+
+
+def attachment_of(model: Any) -> Attachment:
+    """What is attached to a model. Raises InvalidInput where nothing is."""
+    found = getattr(model_within(model), "_extmem", None)
+    if not isinstance(found, Attachment):
+        raise InvalidInput("no memory is attached to this model: extmem.attach(model, memory) first.", model)
+    return found
+
+
+def datastore_in(memory: Memory, hosted: Hosted) -> Datastore | None:
+    """The datastore that this model has in a memory, None where nothing is memorized. Raises WrongModel where only
+    other models have one."""
+    there = memory.datastores()
+    for datastore in there:
+        if datastore.fingerprint.startswith(hosted.fingerprint):
+            return datastore
+    if there:
+        raise WrongModel(
+            f"this memory was memorized by another model ({there[0].fingerprint}), or by this one with other weights, "
+            f"adapters or key (now {hosted.fingerprint}): attach that, or memorize into another memory.",
+            there[0].fingerprint,
+        )
+    return None
+
+
+def spread_of(datastore: Datastore) -> float:
+    """The mean squared distance of the model's states from their mean."""
+    spread = datastore.spread
+    assert spread is not None, "it is kept with the first entries"
+    return spread
+
+
+def _said(log_p_NV: Tensor, states_ND: Tensor, view: View, mixture: Mixture, spread: float) -> Said:
+    entries, distances = view.search(states_ND.cpu().numpy(), min(mixture.neighbours, len(view)))
+    near = neighbours_of(view, entries, distances, torch.empty(len(entries), 0, dtype=torch.long).to(log_p_NV.device))
+    return say(log_p_NV, torch.from_numpy(entries), near, mixture, spread)
+
+
+def _labels(model: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Tensor | None:
+    """The labels that a forward pass was given, by name or by place."""
+    if "labels" in given or not args:
+        return given.get("labels")
+    names = list(inspect.signature(model.forward).parameters)
+    return dict(zip(names, args, strict=False)).get("labels")
+
+
+def _loss(log_p_BTV: Tensor, labels_BT: Tensor, items: Any, shifted: bool) -> Tensor:
+    """The mean of −log p of the labels that count, as the model's own loss is; a sum over `items` where those are
+    given (Trainer's gradient accumulation)."""
+    if shifted:
+        log_p_BTV, labels_BT = log_p_BTV[:, :-1], labels_BT[:, 1:]
+    total = nn.functional.nll_loss(
+        log_p_BTV.flatten(0, 1), labels_BT.flatten().to(log_p_BTV.device), ignore_index=IGNORED, reduction="sum"
+    )
+    count = (labels_BT != IGNORED).sum() if items is None else items
+    return total / count
