@@ -160,8 +160,8 @@ class ExtmemVectorStore(BasePydanticVectorStore):
     def _by_both(self, query: VectorStoreQuery, vector: NDArray[np.float32], k: int, where: Where | None) -> Found:
         alpha = 0.5 if query.alpha is None else query.alpha
         words = {record.key: (record, score) for record, score in self._by_words(query, POOL * k, where)}
-        near = {record.key: (record, score) for record, score in self._by_vector(vector, POOL * k, where)}
-        records = [record for record, _ in (words | near).values()]
+        near = {record.key: record for record, _ in self._by_vector(vector, POOL * k, where)}
+        records = list(({key: record for key, (record, _) in words.items()} | near).values())
         top = max((score for _, score in words.values()), default=1.0) or 1.0
         cosines = (self._of(records, len(vector)) @ vector).tolist()
         said = [words[record.key][1] / top if record.key in words else 0.0 for record in records]
