@@ -1,5 +1,5 @@
-.PHONY: demo test check bench faults smoke clean
-demo test check bench faults smoke:
+.PHONY: demo test check bench faults smoke adapters clean
+demo test check bench faults smoke adapters:
 	@bash scripts/$@
 clean:
-	rm -rf .venv demo.html runs
+	rm -rf .venv .venv-* demo.html runs

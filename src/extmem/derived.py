@@ -56,9 +56,12 @@ class Derived:
         return [self.datastore(name, note["dim"]) for name, note in self.records.ledger("datastore").items()]
 
     def embeddings(self) -> dict[str, Any] | None:
-        """Figures of the embeddings, for people; None where there are none."""
-        found = [datastore for datastore in self.datastores() if is_embeddings(datastore.fingerprint)]
-        return {"model": self.model(), **found[0].stats()} if found else None
+        """Figures of the embeddings, or of the vectors that a program gave, for people; None where there are none."""
+        found = {one.fingerprint: one for one in self.datastores() if is_embeddings(one.fingerprint)}
+        if not found:
+            return None
+        name = min(found)  # embeddings, where there are both
+        return {"model": self.model() if name.startswith(EMBEDDINGS) else "a program's", **found[name].stats()}
 
     def trained(self, name: str) -> Trained:
         """What the task of this name learned of the records, there or not yet."""
@@ -106,13 +109,14 @@ class Derived:
             return str(note["name"])
         return None if self._above is None else self._above.model()
 
-    def embed(self, name: str | None, progress: Progress) -> int:
+    def embed(self, model: str | Encoder | None, progress: Progress) -> int:
         """Keeps the name of an embedding model (None: the one that is kept, or else the default one) and embeds what
-        is not embedded yet; how many records that were."""
-        from extmem.text.encoder import DEFAULT, encoder_named
+        is not embedded yet with it; how many records that were."""
+        from extmem.text.encoder import DEFAULT, Encoder, encoder_named
 
-        name = name or self.model() or DEFAULT
-        self._encoders[name] = encoder = self._encoders.get(name) or encoder_named(name)
+        name = model.name if isinstance(model, Encoder) else model or self.model() or DEFAULT
+        encoder = model if isinstance(model, Encoder) else self._encoders.get(name) or encoder_named(name)
+        self._encoders[name] = encoder
         if self.model() != name:
             with self.records.transaction():
                 self.records.ledger_put("settings", "encoder", {"name": name})

@@ -6,14 +6,14 @@ Knows: records and indexes. Does not know: models, files of text, commands.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from extmem.derived import Derived
+from extmem.derived import Derived, Progress
 from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError
 from extmem.indexes.base import is_embeddings
 from extmem.opening import MasterKey, open_plain, open_records, sealed_records
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from extmem.indexes.datastore import Datastore
     from extmem.indexes.duplicates import Pair
     from extmem.indexes.quantizer import Quantizer
+    from extmem.text.encoder import Encoder
 
 TOGETHER = 1_000  # records that store_many hands over at once
 
@@ -234,12 +235,11 @@ class Memory:
 
         return self.derived.search(by).hits(query, k, fits, around, diversity)
 
-    def embed(self, model: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
-        """Has this memory searched by meaning as well from now on, and those below it: embeds what is not embedded
-        yet and returns how many records that were; a search embeds what came later. `model` is "minilm" (the
-        default), a folder or name of a sentence-transformers model, or "http://host/v1#model"; another one than
-        before embeds everything anew. `progress(done, total)` counts records; interrupted, it can be called again.
-        Raises InvalidInput, ModelError, ImportError, StorageError."""
+    def embed(self, model: str | Encoder | None = None, progress: Progress = lambda done, total: None) -> int:
+        """Has this memory searched by meaning as well from now on, and those below it: embeds what is not embedded yet
+        and returns how many records that were; a search embeds what came later. `model` is an Encoder, or its name:
+        "minilm" (the default), a sentence-transformers model, "http://host/v1#model"; another one embeds all anew. May
+        be interrupted and called again. Raises InvalidInput, ModelError, ImportError, StorageError."""
         self.timeline.settle()
         return self.derived.embed(model, progress)
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from extmem.records.base import Record
 
 EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
+VECTORS = "vectors-"  # … of those whose entries are vectors that a program gave, one a record
 EMBEDDED = "embedded"  # the kind of the ledger's notes on them: {"through": the last record's id, "format"}
 TRAINED = "trained"  # … on what tasks learned: {"field", "through": the last record's id, "about"}
 
@@ -37,5 +38,5 @@ def text_of(record: Record) -> str:
 
 
 def is_embeddings(fingerprint: str) -> bool:
-    """Whether a datastore of this fingerprint holds the embeddings of records, not what a language model reads."""
-    return fingerprint.startswith(EMBEDDINGS)
+    """Whether a datastore of this fingerprint holds vectors of records, not what a language model reads."""
+    return fingerprint.startswith((EMBEDDINGS, VECTORS))

