@@ -1,12 +1,17 @@
-"""How the tests type commands: real processes."""
+"""How the tests type commands: real processes, but for those that only refuse."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 EXTMEM = str(Path(sys.executable).with_name("extmem"))
 
@@ -15,6 +20,28 @@ def run(*words: str, folder: Path, env: dict[str, str] | None = None, **options)
     return subprocess.run(
         [EXTMEM, *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **(env or {})}, **options
     )
+
+
+def declined(*words: str, folder: Path, status: int = 2) -> str:
+    """The one line of a command that refuses, typed within this process: most of its time would be its imports'."""
+    from extmem.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with typed(words, folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main()
+    return refused(subprocess.CompletedProcess(words, end.value.code, out.getvalue(), err.getvalue()), status)
+
+
+@contextmanager
+def typed(words: Sequence[str], folder: Path) -> Iterator[None]:
+    before, place = sys.argv, Path.cwd()
+    sys.argv = [EXTMEM, *words]
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        sys.argv = before
+        os.chdir(place)
 
 
 def said(*words: str, folder: Path, **options) -> str:

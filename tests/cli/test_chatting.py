@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell import EXTMEM, refused, run, said, told
+from shell import EXTMEM, declined, run, said, told
 
 from chat_server import StreamingServer, streaming_server
 from extmem import Memory
@@ -99,7 +99,7 @@ def test_a_preference_is_edited_as_any_record(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], cause: str) -> None:
-    assert cause in refused(run("chat", "--words", *words, folder=tmp_path))
+    assert cause in declined("chat", "--words", *words, folder=tmp_path)
 
 
 def test_a_line_that_is_not_text_is_refused_and_those_before_it_are_kept(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from shell import EXTMEM, refused, run
+from shell import EXTMEM, declined, refused, run
 
 
 def test_store_retrieve_list_search_forget(tmp_path):
@@ -44,10 +44,10 @@ def test_reading_a_memory_that_is_not_there_says_so_and_makes_none(tmp_path, mod
         ("evaluate", trained, held), ("generate", trained, "The"),
     ):  # fmt: skip
         place = "emptied" if words[0] in ("list", "stats", "verify") else "m"
-        line = refused(run(*words, "--memory", place, folder=tmp_path))
+        line = declined(*words, "--memory", place, folder=tmp_path)
         assert f"there is no memory at {place}: check the path, or store something first." in line
-    assert "there is no memory at s" in refused(run("restore", "s", "--memory", "m", folder=tmp_path))
-    assert "''" in refused(run("list", "--memory", "", folder=tmp_path))
+    assert "there is no memory at s" in declined("restore", "s", "--memory", "m", folder=tmp_path)
+    assert "''" in declined("list", "--memory", "", folder=tmp_path)
     assert list(tmp_path.rglob("*")) == [tmp_path / "emptied"]
 
 
@@ -65,10 +65,10 @@ def test_a_namespace_without_a_name_is_refused(tmp_path):
     run("store", "k", "root", "--memory", "m", folder=tmp_path)
     for name in ("", "/", "a//b", "a/"):
         for words in (("store", "k", "v"), ("retrieve", "k"), ("forget", "k"), ("list",), ("stats",), ("export", "f")):
-            line = refused(run(*words, "--memory", "m", "--namespace", name, folder=tmp_path))
+            line = declined(*words, "--memory", "m", "--namespace", name, folder=tmp_path)
             assert f"{name!r} is not a namespace" in line
-        assert "is not a namespace" in refused(run("drop", name, "--memory", "m", folder=tmp_path))
-    refused(run("store", "k", "v", "--memory", "new", "--namespace", "", folder=tmp_path))
+        assert "is not a namespace" in declined("drop", name, "--memory", "m", folder=tmp_path)
+    declined("store", "k", "v", "--memory", "new", "--namespace", "", folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     run("store", "k", "inner", "--memory", "m", "--namespace", "team/alice", folder=tmp_path)
     assert run("namespaces", "--memory", "m", folder=tmp_path).stdout == "team/alice\n"
@@ -151,7 +151,7 @@ def test_bad_input_gets_one_line(tmp_path, model, corpus):
         (("evaluate",), "Missing"),
         (("nonsense",), "nonsense"),
     ]:
-        assert expected in refused(run(*words, folder=tmp_path))
+        assert expected in declined(*words, folder=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "blob.txt", "empty", "file", "half", "old", "short.txt"
     ]  # fmt: skip
@@ -182,7 +182,7 @@ def test_training_killed_and_started_again_ends_with_the_same_weights(tmp_path, 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "cut" / "model.json").exists()
-    assert "interrupted" in refused(run("generate", "cut", "the", folder=tmp_path))
+    assert "interrupted" in declined("generate", "cut", "the", folder=tmp_path)
     resumed = json.loads(run("train", str(corpus), "--out", "cut", *SMALL, "--json", folder=tmp_path).stdout)
     assert resumed["fingerprint"] == whole["fingerprint"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shell import refused, run, said, told
+from shell import declined, run, said, told
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_labels_are_remembered_trained_and_told(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_line(folder: Path, words: tuple[str, ...], cause: str) -> None:
-    assert cause in refused(run(*words, folder=folder))
+    assert cause in declined(*words, folder=folder)
 
 
 def test_what_fails_makes_no_memory(tmp_path: Path) -> None:
     missing = ("classify", "--examples", "missing.csv")
     for words in (("answer", "why?"), ("classify", "text"), ("domain",), ("domain", "nowhere"), missing):
-        refused(run(*words, folder=tmp_path))
+        declined(*words, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,4 +91,4 @@ def test_a_theme_is_written_on_from_what_is_found(folder: Path, corpus: Path, mo
     assert told("write", "volcanoes", *words[2:], folder=folder, status=1) == {
         "text": None, "citations": [], "found": [],
     }  # fmt: skip
-    assert "not a writer" in refused(run("write", "volcanoes", "--writer", "", folder=folder))
+    assert "not a writer" in declined("write", "volcanoes", "--writer", "", folder=folder)

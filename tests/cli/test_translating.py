@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shell import refused, run, said, told
+from shell import declined, run, said, told
 
 import small_language
 from extmem import LanguageModel
@@ -76,10 +76,10 @@ def test_terms_are_stored_and_used(folder: Path) -> None:
 )
 def test_what_cannot_be_done_is_refused_in_a_line(folder: Path, words: tuple[str, ...], cause: str) -> None:
     (folder / "short").write_text("Lo.\n")
-    assert cause in refused(run("translate", *words, folder=folder))
+    assert cause in declined("translate", *words, folder=folder)
     assert not (folder / "extmem.mem").exists()
 
 
 def test_a_translator_is_not_given_texts_without_their_source(folder: Path) -> None:
-    assert "is a translator: give it pairs" in refused(run("memorize", "model", "small.xx", folder=folder))
-    assert "use extmem translate" in refused(run("generate", "model", "A dog", folder=folder))
+    assert "is a translator: give it pairs" in declined("memorize", "model", "small.xx", folder=folder)
+    assert "use extmem translate" in declined("generate", "model", "A dog", folder=folder)

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from shell import EXTMEM, refused, run, said, told
+from shell import EXTMEM, declined, run, said, told
 
 from extmem import Memory
 
@@ -35,7 +35,7 @@ def test_help_is_printed_without_words_and_names_the_command(tmp_path):
     assert "Usage: extmem store" in said("store", "-h", folder=tmp_path)
     assert said("--version", folder=tmp_path) == "extmem 0.1.0\n"
     for words, path in ((("store",), "extmem store"), (("list", "--nope"), "extmem list"), (("nope",), "extmem")):
-        assert refused(run(*words, folder=tmp_path)).endswith(f"(see: {path} --help)")
+        assert declined(*words, folder=tmp_path).endswith(f"(see: {path} --help)")
 
 
 def test_no_command_is_cut_in_the_list_and_all_take_json(tmp_path):
@@ -60,7 +60,7 @@ def test_errors_are_one_object_for_machines(tmp_path):
     said("store", "k", "v", folder=tmp_path)
     conflict = told("store", "k", "w", "--expect", "4", folder=tmp_path, status=1)
     assert (conflict["kind"], "version 4 was expected" in conflict["error"]) == ("VersionConflict", True)
-    assert "version 4 was expected" in refused(run("store", "k", "w", "--expect", "4", folder=tmp_path), status=1)
+    assert "version 4 was expected" in declined("store", "k", "w", "--expect", "4", folder=tmp_path, status=1)
     assert said("store", "j", "--", "--json", folder=tmp_path) == ""
     assert said("retrieve", "j", folder=tmp_path) == "--json\n"
     assert "--json" in told("export", "-", folder=tmp_path, status=2)["error"]
@@ -130,10 +130,10 @@ def test_moments_and_times_are_what_they_say(tmp_path):
         kept = datetime.fromisoformat(record["expires"]) - datetime.fromisoformat(record["created"])
         assert abs(kept.total_seconds() - seconds) <= 1
     for typed in ("10x", "m", "ten", "1 week"):
-        assert f"{typed!r} is not a time" in refused(run("store", "k", "v", "--ttl", typed, folder=tmp_path))
-    assert "more than 0" in refused(run("store", "k", "v", "--ttl", "0m", folder=tmp_path))
-    assert "'soon' is not a date" in refused(run("store", "k", "v", "--valid-from", "soon", folder=tmp_path))
-    assert "is not JSON" in refused(run("store", "k", "v", "--metadata", "{", folder=tmp_path))
+        assert f"{typed!r} is not a time" in declined("store", "k", "v", "--ttl", typed, folder=tmp_path)
+    assert "more than 0" in declined("store", "k", "v", "--ttl", "0m", folder=tmp_path)
+    assert "'soon' is not a date" in declined("store", "k", "v", "--valid-from", "soon", folder=tmp_path)
+    assert "is not JSON" in declined("store", "k", "v", "--metadata", "{", folder=tmp_path)
     assert "without a zone it is UTC" in re.sub(r"\s+", " ", said("store", "--help", folder=tmp_path))
     said("store", "job", "cook", "--valid-from", "2020-01-01", "--valid-to", "2021-01-01T00:00Z", folder=tmp_path)
     env = {"TZ": "Asia/Tokyo"}

@@ -144,7 +144,7 @@ def test_a_flipped_bit_is_the_right_answer_or_an_error_that_names_the_file(tmp_p
     assert len(files) >= 3 and any(path.name.endswith("-wal") for path in files) == (how == "killed")
     assert all(truth[space]["entries"][0][0] and truth[space]["len"] for space in ("", "alice"))
     figures, folder = Figures(f"flipped bits, {how} memory"), tmp_path / "flipped"
-    for number in range(rounds(40, 500)):
+    for number in range(rounds(16, 500)):
         draw = random.Random(f"{SEED} {number}")
         shutil.copytree(tmp_path / "whole", folder)
         path = folder / draw.choice([*files, *(file for file in files if file.name.startswith("records.db"))])

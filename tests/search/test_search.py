@@ -198,7 +198,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(steps=steps, victim=st.integers(0, 6))
 def test_a_search_is_as_if_what_is_forgotten_had_never_been(steps, victim):
     with Memory() as memory, Memory() as never:
