@@ -309,20 +309,6 @@ def test_fitted_gates_are_kept_by_the_memory_until_a_record_goes(llama, memory):
         assert torch.equal(llama(whole()).logits, unfitted)
 
 
-def test_rows_of_a_dataset_are_documents(llama, memory):
-    datasets = pytest.importorskip("datasets")
-    from extmem.adapters.datasets import documents
-
-    rows = datasets.Dataset.from_dict({"text": [TEXT[:300], TEXT[300:600]], "id": ["x", "y"]})
-    assert memorize(llama, hosts.tokenizer(), memory, documents(rows, key="id")).documents == 2
-    assert memorize(llama, hosts.tokenizer(), memory, documents(rows.to_iterable_dataset(), name="n")).documents == 2
-    assert sorted(memory.keys()) == ["n:0", "n:1", "x", "y"]
-    with pytest.raises(InvalidInput, match="no column 'body': choose from text, id"):
-        list(documents(rows, text="body"))
-    with pytest.raises(InvalidInput, match="give one, such as dataset\\['train'\\]"):
-        list(documents(datasets.DatasetDict({"train": rows})))
-
-
 def test_bad_input_is_one_line_that_says_the_cure(llama, memory):
     tokenizer, other = hosts.tokenizer(), hosts.tokenizer(words=400)
     bare = llama.model  # without an output embedding
