@@ -1,5 +1,5 @@
-.PHONY: demo test check bench faults smoke clean
-demo test check bench faults smoke:
+.PHONY: demo test check bench faults smoke keras clean
+demo test check bench faults smoke keras:
 	@bash scripts/$@
 clean:
-	rm -rf .venv demo.html runs
+	rm -rf .venv .venv-* demo.html runs

@@ -228,7 +228,7 @@ class ExternalMemoryLayer(keras.layers.Layer):
         limits = [_both(limit, reads) for _, limit, _ in parts]
         wide = keras.backend.result_type(self.compute_dtype, "float32")
         shown = [_where(limit, ops.cast(part[0], wide), OUT_OF_REACH) for part, limit in zip(parts, limits)]
-        every = ops.softmax(ops.concatenate(shown, axis=-1), axis=-1)
+        every = _softmax(ops.concatenate(shown, axis=-1))
         starts = np.cumsum([0, *(part[0].shape[-1] for part in parts[:-1])]).tolist()
         weights = [
             _where(limit, every[..., start:end], 0.0)
@@ -281,6 +281,12 @@ def _last(keys: Tensor, values: Tensor, stored: Tensor, steps: int, packed: bool
         there = ops.cast(stored, keys.dtype)[:, :, None]
         keys, values = (ops.take_along_axis(part, order[:, :, None], axis=1) * there for part in (keys, values))
     return keys[:, steps:], values[:, steps:], ops.cast(stored[:, steps:], "bool")
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """As ops.softmax, which warns of a single score."""
+    powers = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
+    return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
 def _both(one: Tensor, other: Tensor) -> Tensor:
