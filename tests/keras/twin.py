@@ -43,7 +43,7 @@ MEMORIES = {
     "nothing": Remembering(2, 4, 3, 0, 0),
     "wide": Remembering(2, 20, 32, 32, 10),
 }
-LSTMS = {"small": Gated(2, 9, 5, 7), "one": Gated(1, 4, 1, 1), "wide": Gated(4, 15, 24, 16)}
+LSTMS = {"small": Gated(2, 9, 5, 7), "wide": Gated(4, 15, 24, 16)}
 NEIGHBOURS = 3
 
 
