@@ -36,12 +36,13 @@ def test_the_event_file_holds_reads_gate_and_entropy(tmp_path):
     model.fit(words, words, batch_size=2, epochs=1, shuffle=False, verbose=0,
               callbacks=[MemoryLog(tmp_path / "batches", update_freq=1)])  # fmt: skip
     in_reach = [[SLOTS + step for step in range(count)] for count in (4, 2, 0, 4)]  # of each step that reads
-    seen = {"epochs": [sum(in_reach, [])] * 2, "batches": [sum(in_reach[:2], []), sum(in_reach[2:], [])]}
+    first, second = in_reach[0] + in_reach[1], in_reach[2] + in_reach[3]
+    seen = {"epochs": [first + second] * 2, "batches": [first, second]}
     for folder, reads in seen.items():
         found = written(tmp_path / folder)
         assert sorted(found) == ["memory/entropy", "memory/gate", "memory/reads"]
-        first = 0 if folder == "epochs" else 1
-        assert found["memory/reads"] == [(first + n, len(each)) for n, each in enumerate(reads)]
+        begin = 0 if folder == "epochs" else 1
+        assert found["memory/reads"] == [(begin + n, len(each)) for n, each in enumerate(reads)]
         for n, each in enumerate(reads):
             assert found["memory/entropy"][n][1] == pytest.approx(np.mean(np.log(each)), rel=1e-5)
             assert found["memory/gate"][n][1] == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-5)

@@ -59,7 +59,9 @@ def datastore_of(memory: object, dim: int | None) -> Nearest | None:
         raise InvalidInput(f"memory is {memory!r}: give a Memory, or anything with nearest(queries, k).", memory)
     width = getattr(memory, "dim", dim)
     if None not in (width, dim) and width != dim:
-        raise InvalidInput(f"the memory holds vectors of {width} numbers, this layer reads {dim}: give another.", memory)
+        raise InvalidInput(
+            f"the memory holds vectors of {width} numbers, this layer reads {dim}: give another.", memory
+        )
     return memory
 
 

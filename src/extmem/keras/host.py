@@ -14,7 +14,7 @@ import numpy as np
 from extmem.errors import InvalidInput
 
 Host = Callable[[Any], tuple[np.ndarray, ...]]
-Spec = tuple[Sequence[int | None], str]  # shape and dtype of a result; None where the graph does not know a size yet
+Spec = tuple[tuple[Any, ...], str]  # shape and dtype of a result; None where the graph does not know a size yet
 
 
 def on_host(function: Host, tensor: Any, specs: Sequence[Spec]) -> list[Any]:
@@ -49,7 +49,7 @@ def _jax(function: Host, tensor: Any, specs: Sequence[Spec]) -> list[Any]:
 def _torch(function: Host, tensor: Any, specs: Sequence[Spec]) -> list[Any]:
     import torch
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable
     def call(values: torch.Tensor) -> list[torch.Tensor]:
         return [torch.as_tensor(array, device=values.device) for array in function(values.detach().cpu().numpy())]
 

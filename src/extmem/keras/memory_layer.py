@@ -87,7 +87,9 @@ class ExternalMemoryLayer(keras.layers.Layer):
         if self.memory is not None:
             attached.datastore_of(self.memory, dim)
         self.query, self.key, self.value, self.out = (
-            keras.layers.Dense(dim, use_bias=False, kernel_initializer=_uniform(dim), dtype=self.dtype_policy, name=name)
+            keras.layers.Dense(
+                dim, use_bias=False, kernel_initializer=_uniform(dim), dtype=self.dtype_policy, name=name
+            )
             for name in ("query", "key", "value", "out")
         )
         self.gate = keras.layers.Dense(
@@ -185,12 +187,12 @@ class ExternalMemoryLayer(keras.layers.Layer):
         """Raises InvalidInput for what is no state of these hidden states."""
         pairs = (hidden.shape[0], self.capacity, self.dim)
         shapes = [tuple(part.shape) for part in state] if isinstance(state, tuple | list) else []
-        fits = len(shapes) == 3 and all(
-            len(shape) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, wanted))
-            for shape, wanted in zip(shapes, (pairs, pairs, pairs[:2]))
-        )
-        if not fits:
-            raise InvalidInput(f"the state has shapes {shapes}: give (keys, values, stored) of {pairs} and {pairs[:2]}.")
+        wanted = [pairs, pairs, pairs[:2]]
+        sizes = [*zip(sum(shapes, ()), sum(wanted, ()), strict=False)]
+        if [*map(len, shapes)] != [3, 3, 2] or any(None not in both and both[0] != both[1] for both in sizes):
+            raise InvalidInput(
+                f"the state has shapes {shapes}: give (keys, values, stored) of {pairs} and {pairs[:2]}."
+            )
 
     def _with_state(self, state: State | None, hidden: Tensor, mask: Tensor) -> State:
         """Keys and values (B, S, H) of the state, then of these steps; which are stored (b, S), int32."""
@@ -213,7 +215,7 @@ class ExternalMemoryLayer(keras.layers.Layer):
         """What each step reads (B, T, H), and its weights, in parts: the slots, the memory, the pairs. They sum to 1,
         or to 0 where there is nothing to read."""
         reads = None if mask is None else mask[:, :, None]
-        query = self.query(hidden) * self.dim**-0.5
+        query = self.query(hidden) * hidden.shape[-1] ** -0.5
         parts = []  # scores, which of them are in reach, and what of the values is read by given weights
         if self.slots:
             scores = ops.matmul(query, ops.transpose(self.slot_keys))
@@ -227,14 +229,16 @@ class ExternalMemoryLayer(keras.layers.Layer):
         parts.append((scores, reach, lambda weights: ops.matmul(weights, values)))
         limits = [_both(limit, reads) for _, limit, _ in parts]
         wide = keras.backend.result_type(self.compute_dtype, "float32")
-        shown = [_where(limit, ops.cast(part[0], wide), OUT_OF_REACH) for part, limit in zip(parts, limits)]
+        shown = [
+            _where(limit, ops.cast(part[0], wide), OUT_OF_REACH) for part, limit in zip(parts, limits, strict=True)
+        ]
         every = _softmax(ops.concatenate(shown, axis=-1))
         starts = np.cumsum([0, *(part[0].shape[-1] for part in parts[:-1])]).tolist()
+        ends = [*starts[1:], None]
         weights = [
-            _where(limit, every[..., start:end], 0.0)
-            for limit, start, end in zip(limits, starts, [*starts[1:], None])
+            _where(limit, every[..., start:end], 0.0) for limit, start, end in zip(limits, starts, ends, strict=True)
         ]
-        read = sum(part[2](ops.cast(some, self.compute_dtype)) for part, some in zip(parts, weights))
+        read = sum(part[2](ops.cast(some, self.compute_dtype)) for part, some in zip(parts, weights, strict=True))
         return read, weights
 
     def _nearest(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

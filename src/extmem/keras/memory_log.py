@@ -44,7 +44,7 @@ class MemoryLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._batches += 1
-        if self.update_freq != "epoch" and self._batches % self.update_freq == 0:
+        if isinstance(self.update_freq, int) and self._batches % self.update_freq == 0:
             self._write(self._batches)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
