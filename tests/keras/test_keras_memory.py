@@ -103,6 +103,15 @@ def test_xla_is_left_out_where_it_cannot_call_back_to_the_memory():
         assert model.jit_compile
 
 
+def test_an_empty_memory_is_as_none_and_one_of_few_entries_is_read_to_its_end():
+    layer, hidden = ExternalMemoryLayer(slots=2, capacity=3, neighbours=8), vectors(2, 4, DIM)
+    alone = keras.ops.convert_to_numpy(layer(hidden))
+    layer.memory = Memory()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(hidden)), alone, atol=1e-6)
+    layer.store("apple", "red", vectors(1, DIM))
+    assert np.abs(keras.ops.convert_to_numpy(layer(hidden)) - alone).max() > 1e-4
+
+
 def test_a_large_batch_is_read():
     layer = ExternalMemoryLayer(slots=0, capacity=0, neighbours=8, memory=Exact(vectors(20, 64)))
     assert layer(vectors(64, 32, 64)).shape == (64, 32, 64)

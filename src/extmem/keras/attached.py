@@ -86,7 +86,7 @@ def read(memory: object, hidden_BTH: Floats, k: int) -> tuple[NDArray[np.bool_],
             )
         count = found.entries.shape[1]
         there[..., :count] = (found.entries >= 0).reshape(*shape[:2], count)
-        vectors[..., :count, :] = found.vectors.reshape(*shape[:2], count, -1)
+        vectors[..., :count, :] = found.vectors.reshape(*shape[:2], count, hidden_BTH.shape[2])
     return there, vectors
 
 
