@@ -1,7 +1,4 @@
-"""Trains on Python's own manual without and with an external memory: python examples/keras_manual.py
-
-Runs on TensorFlow, JAX and PyTorch alike: set KERAS_BACKEND, and pip install 'extmem[keras]'.
-"""
+"""Learns Python's own manual without an external memory and with one, on any backend (set KERAS_BACKEND)."""
 
 import re
 from collections import Counter
@@ -31,8 +28,8 @@ for name, memory in (("without", []), ("with", [ExternalMemoryLayer(slots=16, ca
     below = [keras.layers.Embedding(WORDS, UNITS), GatedLSTM(UNITS, return_sequences=True)]
     model = keras.Sequential([keras.Input((LENGTH,)), *below, *memory, keras.layers.Dense(WORDS)])
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    logs = [MemoryLog("runs/keras-manual")] if memory else []
-    model.fit(*segments(training), batch_size=32, epochs=3, verbose=2, callbacks=logs)
+    log = [MemoryLog("runs/keras-manual") for _ in memory]
+    model.fit(*segments(training), batch_size=32, epochs=3, verbose=2, callbacks=log)
     print(f"{name} a memory: {model.evaluate(*segments(held_out), verbose=0):.3f} nats a word of held-out text")
 
 text, draw = ["the", "with", "statement"], np.random.default_rng(0)

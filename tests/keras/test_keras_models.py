@@ -126,6 +126,7 @@ def test_a_stateful_lstm_goes_on_where_it_was():
         (lambda: ExternalMemoryLayer(neighbours=0), "neighbours is 0: give a whole number, 1 or more."),
         (lambda: ExternalMemoryLayer(memory="notes.mem"), "memory is 'notes.mem': give a Memory, or anything"),
         (lambda: ExternalMemoryLayer().build((None, 8)), r"hidden states of shape \(None, 8\): give \(batch, time"),
+        (lambda: ExternalMemoryLayer().empty(2), "this layer has no width yet: call it, or build"),
         (lambda: GatedLSTM(0), "units is 0: give a whole number, 1 or more."),
         (lambda: GatedLSTM(4, gates="output"), "gates is 'output': give 'cell' or 'input'."),
     ],

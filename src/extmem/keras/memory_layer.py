@@ -150,7 +150,9 @@ class ExternalMemoryLayer(keras.layers.Layer):
         return output, (keys, values, keras.KerasTensor(pairs[:2], "bool"))
 
     def empty(self, batch: int) -> State:
-        """A state with nothing in it."""
+        """A state with nothing in it. Raises InvalidInput while the width is not known."""
+        if self.dim is None:
+            raise InvalidInput("this layer has no width yet: call it, or build((None, None, dim)), first.")
         keys, values = (ops.zeros((batch, self.capacity, self.dim), self.compute_dtype) for _ in range(2))
         return keys, values, ops.zeros((batch, self.capacity), "bool")
 
