@@ -1,5 +1,5 @@
-.PHONY: demo test check bench faults smoke adapters clean
-demo test check bench faults smoke adapters:
+.PHONY: demo test check bench faults smoke adapters keras clean
+demo test check bench faults smoke adapters keras:
 	@bash scripts/$@
 clean:
 	rm -rf .venv .venv-* demo.html runs
