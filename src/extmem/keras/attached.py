@@ -53,7 +53,7 @@ class RecordReading(Reading):
 def datastore_of(memory: object, dim: int | None) -> Nearest | None:
     """What of `memory` is read, None while the width is not known. Raises InvalidInput where it cannot be."""
     if isinstance(memory, Keeper):
-        found: Nearest | None = None if dim is None else memory.datastore(f"keras-{dim}", dim)
+        found: Nearest | None = None if dim is None else memory.datastore(_name(dim), dim)
         return found
     if not isinstance(memory, Nearest):
         raise InvalidInput(f"memory is {memory!r}: give a Memory, or anything with nearest(queries, k).", memory)
@@ -93,7 +93,8 @@ def read(memory: object, hidden_BTH: Floats, k: int) -> tuple[NDArray[np.bool_],
 def store(memory: Keeper, key: str, value: object, vectors_NH: Floats) -> int:
     """Gives `key` this value and these vectors, in one transaction; the record's version. Vectors that the key had
     before are dropped."""
-    datastore = memory.datastore(f"keras-{vectors_NH.shape[1]}", vectors_NH.shape[1])
+    dim = vectors_NH.shape[1]
+    datastore = memory.datastore(_name(dim), dim)
     count, length = len(vectors_NH), len(value) if isinstance(value, str) else 0
     with memory.transaction():
         version = memory.store(key, value)
@@ -118,3 +119,8 @@ def retrieve(memory: object, queries_NH: Floats, k: int) -> RecordReading:
         named = {number: record.key for number, record in datastore.records.by_ids(np.unique(ids).tolist()).items()}
         keys = [[named.get(number) for number in row] for row in ids.tolist()]
     return RecordReading(found.entries, found.distances, found.vectors, tuple(map(tuple, keys)))
+
+
+def _name(dim: int) -> str:
+    """Of the datastore for vectors of this width: as one of vectors, no language model takes it for its own."""
+    return f"vectors-keras-{dim}"
