@@ -129,7 +129,9 @@ def say(log_p_NV: Tensor, entries_NK: Tensor, near: Neighbours, mixture: Mixture
     """Mixes the model's distributions with what these neighbours give. The mixture has no caches."""
     p_NV = log_p_NV.exp()
     read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, spread)
-    features = features_of(log_p_NV, p_NV, ([], p_NV.new_empty(len(p_NV), 0)), read, len(mixture.readings))
+    features = torch.empty(len(p_NV), 0)  # fixed shares go by nothing that is seen
+    if "datastore" in mixture.gates:
+        features = features_of(log_p_NV, p_NV, ([], p_NV.new_empty(len(p_NV), 0)), read, len(mixture.readings))
     shares_NS = mixture.shares(features, "datastore").to(p_NV.device)
     given = torch.stack([one.weights for one in read[0]], dim=1)  # (N, S - 1, K)
     weights_NK = torch.einsum("ns,nsk->nk", shares_NS[:, 1:], given)

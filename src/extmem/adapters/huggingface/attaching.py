@@ -41,6 +41,7 @@ class Attachment:
         self.lam, self.temperature, self.k = lam, temperature, k
         self.tokenizer: Any = None
         self.written: tuple[dict[str, Any], Tensor] | None = None  # what `generate` was given and gave last
+        self.resting = False
         self._state: Tensor | None = None
         datastore_in(memory, hosted)
         model = hosted.model
@@ -82,7 +83,7 @@ class Attachment:
         self._state = given[0]
 
     def _after(self, model: nn.Module, args: tuple[Any, ...], given: dict[str, Any], output: Any) -> Any:
-        if model.training:
+        if self.resting or model.training:
             return None
         return self._mixed(output, _labels(model, args, given), given.get("num_items_in_batch"))
 
@@ -94,11 +95,13 @@ class Attachment:
         place = None if hasattr(output, "logits") else int(labels is not None)
         logits = output.logits if place is None else output[place]
         states = self._taken(logits)
-        sure = states.flatten(0, -2).isfinite().all(1)  # a text that is nothing but padding may have none
-        mixed = torch.log_softmax(logits.flatten(0, -2).float(), dim=1)
-        if sure.any():
-            found = self.said(logits.flatten(0, -2)[sure], states.flatten(0, -2)[sure])
-            mixed[sure] = torch.cat([said.p_NV.clamp_min(LEAST_P).log() for said, _ in found])
+        rows, queries = logits.flatten(0, -2), states.flatten(0, -2)
+        sure = queries.isfinite().all(1)  # a text that is nothing but padding may have none
+        mixed = torch.empty(rows.shape, device=rows.device)
+        mixed[~sure] = torch.log_softmax(rows[~sure].float(), dim=1)
+        places = sure.nonzero()[:, 0]
+        for at, (said, _) in zip(places.split(BLOCK), self.said(rows[places], queries[places]), strict=True):
+            mixed[at] = said.p_NV.clamp_min_(LEAST_P).log_()
         mixed = mixed.view(logits.shape)
         loss = None if labels is None else _loss(mixed, labels, items, shifted=not self.hosted.pairs)
         if place is None:

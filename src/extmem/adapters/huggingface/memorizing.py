@@ -5,15 +5,15 @@ Knows: tokenizers, how a long text is read in windows, how a mixture is fitted. 
 A text is read alone, so that memorizing others never changes its entries; windows overlap by half, so that a token is
 seen with at least so much of what comes before it. A model that writes a second text for a first one (T5, Marian)
 memorizes pairs {source: target}: the source is the record's key and the target its value (kNN-MT, Khandelwal et al.
-2021). Spread and quantiser of a model's states are learned from Python's own manual, never from what is memorized.
+2021). Spread and quantiser of a model's states are learned from what it writes by itself, never from what is memorized.
 Shapes: T tokens of a text, D width of a state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,8 @@ from extmem.memory import Memory
 from extmem.nn import mixture as mixtures
 from extmem.text.documents import Source, documents_of
 
-SPREAD = 2_048  # tokens of the manual that the spread of the states is measured on,
-CODES = 16_384  # and those that a quantiser is learned from
+SPREAD = 32, 32  # texts, and tokens of each, that the spread of the states is measured on,
+CODES = 64, 256  # and those that a quantiser is learned from
 
 Array = NDArray[Any]
 
@@ -159,7 +159,7 @@ class Reader:
             inputs = {"input_ids": source["input_ids"], "attention_mask": source["attention_mask"]}
             yield inputs | {"decoder_input_ids": tensor([before])}, 0, tensor(ids)
             return
-        begin = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
+        begin = self._begin()
         ids = ids if begin is None else [begin, *ids]
         done = 0
         while done < len(ids) - 1:
@@ -192,21 +192,52 @@ class Reader:
         return next(self._states([1, 1], "a")).shape[1]
 
     def _measure(self, codes: bool) -> None:
-        """Learns from Python's manual how the model's states lie."""
-        states = torch.cat(list(islice(self._manual(), CODES if codes else SPREAD))).cpu()
+        """Learns from what the model writes by itself how its states lie."""
+        states = self._own_states(*(CODES if codes else SPREAD)).cpu()
         quantizer = Quantizer.train(states.numpy()) if codes else None
         with self.memory.transaction():
-            spread = self.datastore.spread or mixtures.spread_of(states[:SPREAD])
-            self.datastore.keep_measures(spread, quantizer)
+            self.datastore.keep_measures(self.datastore.spread or mixtures.spread_of(states), quantizer)
 
-    def _manual(self) -> Iterator[Tensor]:
-        """States of the manual, one at a time: of its topics, or of its lines as translations of themselves."""
-        from pydoc_data.topics import topics
+    @torch.no_grad()
+    def _own_states(self, texts: int, tokens: int) -> Tensor:
+        """The states of texts that the model draws, (texts * tokens, D), the same ones each time; one with an encoder
+        draws them for lines of Python's manual."""
+        model, device = self.hosted.model, self.hosted.device
+        tokens = min(tokens, self.hosted.window - 1)
+        given = {"input_ids": torch.full((texts, 1), self._begin() or 0, device=device)}
+        given["attention_mask"] = torch.ones_like(given["input_ids"])
+        if self.hosted.pairs:
+            from pydoc_data.topics import topics
 
-        for name in sorted(topics):
-            for text in topics[name].splitlines() if self.hosted.pairs else [topics[name]]:
-                for states in self._states(self._tokens(text)[0], text) if text.strip() else ():
-                    yield from states.split(1)
+            lines = list(dict.fromkeys(line for line in "\n".join(topics.values()).splitlines() if len(line) > 40))
+            rows = self.tokenizer(lines[:texts], verbose=False)["input_ids"]
+            cut = [torch.tensor(row[: self.hosted.window]) for row in rows]
+            given["input_ids"] = torch.nn.utils.rnn.pad_sequence(cut, batch_first=True).to(device)
+            given["attention_mask"] = torch.nn.utils.rnn.pad_sequence(
+                [torch.ones_like(row) for row in cut], batch_first=True
+            ).to(device)
+        attached = getattr(model, "_extmem", None)
+        with torch.random.fork_rng([]), ExitStack() as rest:
+            torch.default_generator.manual_seed(0)
+            if attached is not None:
+                attached.resting = True
+                rest.callback(setattr, attached, "resting", False)
+            training = model.training
+            model.eval()
+            drawn = type(model).generate(
+                model, **given, do_sample=True, num_beams=1, top_k=0, top_p=1.0, temperature=1.0,
+                min_new_tokens=tokens, max_new_tokens=tokens, return_dict_in_generate=False,
+            )  # fmt: skip
+            model.train(training)
+        inputs = given | {"decoder_input_ids": drawn[:, :-1]} if self.hosted.pairs else {"input_ids": drawn[:, :-1]}
+        parts = zip(*(tensor.split(8) for tensor in inputs.values()), strict=True)
+        states = [self.hosted.states(**dict(zip(inputs, part, strict=True))) for part in parts]
+        return torch.cat(states).flatten(0, 1)
+
+    def _begin(self) -> int | None:
+        """The token that a text begins with, None where the tokenizer has none."""
+        first: int | None = self.tokenizer.bos_token_id
+        return self.tokenizer.eos_token_id if first is None else first
 
 
 def _hosted(model: Any, key: str | None) -> Hosted:
