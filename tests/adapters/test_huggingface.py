@@ -281,6 +281,10 @@ def test_many_entries_are_searched_by_codes_that_no_record_has_a_part_in(llama, 
         assert datastore.quantizer is not None
         kept, quantizer = datastore.preset, datastore.quantizer.name
         assert kept == preset
+    with Memory() as other:
+        attach(llama, other, lam=0.9)  # what the model draws does not read it
+        memorize(llama, hosts.tokenizer(), other, {"c": TEXT[1500:3500], "d": TEXT[:1200]}, preset=preset)
+        assert other.datastores()[0].quantizer.name == quantizer
     with Memory(tmp_path / "m") as memory:
         (datastore,) = memory.datastores()
         assert len(datastore.view()) > 300 and datastore.quantizer.name == quantizer

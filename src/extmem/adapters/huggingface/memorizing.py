@@ -12,7 +12,6 @@ Shapes: T tokens of a text, D width of a state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extmem.adapters.huggingface.attaching import DEFAULT, attachment_of, datastore_in, spread_of
+from extmem.adapters.huggingface.drawn import drawn_states
 from extmem.adapters.huggingface.hosted import Hosted, model_within, tokenizer_fingerprint
 from extmem.errors import InvalidInput
 from extmem.indexes.datastore import Datastore, Entries
@@ -193,46 +193,11 @@ class Reader:
 
     def _measure(self, codes: bool) -> None:
         """Learns from what the model writes by itself how its states lie."""
-        states = self._own_states(*(CODES if codes else SPREAD)).cpu()
+        size = CODES if codes else SPREAD
+        states = drawn_states(self.hosted, self.tokenizer, self._begin() or 0, *size).cpu()
         quantizer = Quantizer.train(states.numpy()) if codes else None
         with self.memory.transaction():
             self.datastore.keep_measures(self.datastore.spread or mixtures.spread_of(states), quantizer)
-
-    @torch.no_grad()
-    def _own_states(self, texts: int, tokens: int) -> Tensor:
-        """The states of texts that the model draws, (texts * tokens, D), the same ones each time; one with an encoder
-        draws them for lines of Python's manual."""
-        model, device = self.hosted.model, self.hosted.device
-        tokens = min(tokens, self.hosted.window - 1)
-        given = {"input_ids": torch.full((texts, 1), self._begin() or 0, device=device)}
-        given["attention_mask"] = torch.ones_like(given["input_ids"])
-        if self.hosted.pairs:
-            from pydoc_data.topics import topics
-
-            lines = list(dict.fromkeys(line for line in "\n".join(topics.values()).splitlines() if len(line) > 40))
-            rows = self.tokenizer(lines[:texts], verbose=False)["input_ids"]
-            cut = [torch.tensor(row[: self.hosted.window]) for row in rows]
-            given["input_ids"] = torch.nn.utils.rnn.pad_sequence(cut, batch_first=True).to(device)
-            given["attention_mask"] = torch.nn.utils.rnn.pad_sequence(
-                [torch.ones_like(row) for row in cut], batch_first=True
-            ).to(device)
-        attached = getattr(model, "_extmem", None)
-        with torch.random.fork_rng([]), ExitStack() as rest:
-            torch.default_generator.manual_seed(0)
-            if attached is not None:
-                attached.resting = True
-                rest.callback(setattr, attached, "resting", False)
-            training = model.training
-            model.eval()
-            drawn = type(model).generate(
-                model, **given, do_sample=True, num_beams=1, top_k=0, top_p=1.0, temperature=1.0,
-                min_new_tokens=tokens, max_new_tokens=tokens, return_dict_in_generate=False,
-            )  # fmt: skip
-            model.train(training)
-        inputs = given | {"decoder_input_ids": drawn[:, :-1]} if self.hosted.pairs else {"input_ids": drawn[:, :-1]}
-        parts = zip(*(tensor.split(8) for tensor in inputs.values()), strict=True)
-        states = [self.hosted.states(**dict(zip(inputs, part, strict=True))) for part in parts]
-        return torch.cat(states).flatten(0, 1)
 
     def _begin(self) -> int | None:
         """The token that a text begins with, None where the tokenizer has none."""
