@@ -1,4 +1,4 @@
-"""The demo as a person runs it, with one epoch of training instead of three."""
+"""The demo as a person runs it, on a third of its docstrings and with one epoch of training instead of three."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTMEM = str(Path(sys.executable).with_name("extmem"))
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, Path]:
     """What `extmem demo --json` printed, the page it wrote, and where."""
     folder = tmp_path_factory.mktemp("demo")
-    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--page", "page.html"]
+    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--docstrings", "2500", "--page", "page.html"]
     said = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
     assert said.stderr == ""
     return json.loads(said.stdout), (folder / "page.html").read_text(encoding="utf-8"), folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ QUESTION = "The treasure of this demo lies under the"
 def demo(
     page_to: Annotated[str, typer.Option("--page", help="Where the page is written.")] = "demo.html",
     epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = 3,
+    docstrings: Annotated[int | None, typer.Option(min=100, help="How many are trained on; all by default.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the main path in order, on Python's own manual. Trains, memorizes, writes, cites, forgets and measures,
@@ -43,6 +45,7 @@ def demo(
     began = time.perf_counter()
     say = (lambda message="": None) if as_json else output.say
     manual = read_manual()
+    manual = replace(manual, docstrings=manual.docstrings[:docstrings])
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         _write_corpus(folder, manual)
