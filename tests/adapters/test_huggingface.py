@@ -297,6 +297,43 @@ def test_many_entries_are_searched_by_codes_that_no_record_has_a_part_in(llama, 
         assert memory.datastores() == [] and not list((tmp_path / "m").rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize("preset", ["accurate", "compact"])
+def test_a_damaged_quantiser_is_found_and_mended(llama, tmp_path, monkeypatch, preset):
+    monkeypatch.setattr("extmem.indexes.datastore.Limits.__init__.__defaults__", (300, 524_288, 128))
+    monkeypatch.setattr("extmem.adapters.huggingface.memorizing.CODES", (8, 64))
+    texts = {"a": TEXT[:2000], "b": TEXT[2000:]}
+    with Memory(tmp_path / "m") as memory:
+        memorize(llama, hosts.tokenizer(), memory, texts, preset=preset)
+    (file,) = (tmp_path / "m").rglob("quantizer.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    with Memory(tmp_path / "m") as memory:
+        assert any("quantizer.safetensors" in line for line in memory.verify())
+        memory.repair()
+        assert memory.verify() == []
+        memorize(llama, hosts.tokenizer(), memory, texts, preset=preset)
+        (datastore,) = memory.datastores()
+        assert len(datastore) == len(datastore.tokens) > 900
+        attach(llama, memory, lam=0.8, tokenizer=hosts.tokenizer())
+        llama.generate(**asked(), max_new_tokens=4, do_sample=False)
+        assert any(token.citations for row in citations(llama) for token in row)
+
+
+def test_a_failed_attach_leaves_what_was_attached(llama, memory):
+    memorize(llama, hosts.tokenizer(), memory, {"with": TEXT})
+    attach(llama, memory, lam=0.8)
+    with torch.no_grad():
+        before = llama(whole()).logits
+        with pytest.raises(InvalidInput, match="do not belong together"):
+            attach(llama, memory, tokenizer=hosts.tokenizer(words=2000))
+        with Memory() as other:
+            memorize(hosts.model("gpt2"), hosts.tokenizer(), other, {"with": TEXT[:300]})
+            with pytest.raises(WrongModel):
+                attach(llama, other)
+        assert torch.equal(llama(whole()).logits, before)
+
+
 def test_fitted_gates_are_kept_by_the_memory_until_a_record_goes(llama, memory):
     memorize(llama, hosts.tokenizer(), memory, {"with": TEXT[:2500]})
     attach(llama, memory)

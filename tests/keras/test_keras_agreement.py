@@ -10,7 +10,7 @@ from twin import LSTMS, MEMORIES, NEIGHBOURS, Exact
 from extmem.keras import ExternalMemoryLayer, GatedLSTM
 
 
-def close(found, expected):
+def assert_close(found, expected):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, atol=1e-5, rtol=0)
 
 
@@ -33,15 +33,15 @@ def memory(request, twin):
 def test_the_memory_layer_says_what_its_twin_says(memory, compiled):
     layer, expected = memory
     output, (keys, values, stored) = compiled(layer)(expected["hidden"])
-    close(output, expected["out"])
+    assert_close(output, expected["out"])
     count = expected["keys"].shape[1]
     assert keras.ops.convert_to_numpy(stored).sum(1).tolist() == [count] * len(expected["hidden"])
-    close(keys[:, layer.capacity - count :], expected["keys"])
-    close(values[:, layer.capacity - count :], expected["values"])
+    assert_close(keys[:, layer.capacity - count :], expected["keys"])
+    assert_close(values[:, layer.capacity - count :], expected["values"])
     alone = ExternalMemoryLayer.from_config({**layer.get_config(), "return_state": False})
     alone.build((None, None, layer.dim))
     alone.set_weights(layer.get_weights())
-    close(compiled(alone)(expected["hidden"]), expected["out"])
+    assert_close(compiled(alone)(expected["hidden"]), expected["out"])
 
 
 def test_a_state_carries_it_over_segments(memory, compiled):
@@ -49,28 +49,28 @@ def test_a_state_carries_it_over_segments(memory, compiled):
     cut, run = expected["first"].shape[1], compiled(layer)
     first, state = run(expected["hidden"][:, :cut])
     second, (keys, _, _) = run(expected["hidden"][:, cut:], state=state)
-    close(first, expected["first"])
-    close(second, expected["second"])
-    close(keys[:, layer.capacity - expected["keys"].shape[1] :], expected["keys"])
+    assert_close(first, expected["first"])
+    assert_close(second, expected["second"])
+    assert_close(keys[:, layer.capacity - expected["keys"].shape[1] :], expected["keys"])
 
 
 def test_what_is_masked_out_might_as_well_not_be_there(memory, compiled):
     layer, expected = memory
     hidden, mask, run = expected["hidden"], expected["mask"], compiled(layer)
-    close(run(hidden, mask=mask)[0], expected["masked"])
+    assert_close(run(hidden, mask=mask)[0], expected["masked"])
     cut = hidden.shape[1] // 2
     first, state = run(hidden[:, :cut], mask=mask[:, :cut])
     second, end = run(hidden[:, cut:], state=state, mask=mask[:, cut:])
-    close(keras.ops.concatenate([first, second], axis=1), expected["masked"])
+    assert_close(keras.ops.concatenate([first, second], axis=1), expected["masked"])
     noise = np.where(mask[..., None], hidden, 7.0).astype(np.float32)
     for one, other in zip(run(noise, mask=mask)[1], end, strict=True):
-        close(one, keras.ops.convert_to_numpy(other))
+        assert_close(one, keras.ops.convert_to_numpy(other))
 
 
 def test_a_datastores_nearest_entries_are_read_as_its_twin_reads_them(memory, compiled):
     layer, expected = memory
     layer.memory = Exact(expected["vectors"])
-    close(compiled(layer)(expected["hidden"])[0], expected["near"])
+    assert_close(compiled(layer)(expected["hidden"])[0], expected["near"])
     assert np.abs(expected["near"] - expected["out"]).max() > 1e-3
 
 
@@ -85,13 +85,13 @@ def test_the_gated_lstm_says_what_its_twin_says(case, gates, twin, compiled):
     layer.set_weights([*kernels, expected["bias"]])
     run = compiled(layer)
     for found, name in zip(run(x), ("out", "h", "c"), strict=True):
-        close(found, expected[name])
+        assert_close(found, expected[name])
     first, *state = run(x[:, :cut])
-    close(state[0], expected["middle_h"])
-    close(state[1], expected["middle_c"])
+    assert_close(state[0], expected["middle_h"])
+    assert_close(state[1], expected["middle_c"])
     second, *_ = run(x[:, cut:], initial_state=state)
-    close(keras.ops.concatenate([first, second], axis=1), expected["out"])
+    assert_close(keras.ops.concatenate([first, second], axis=1), expected["out"])
     padded = np.concatenate([np.full_like(x, 9.0), x], axis=1)
     mask = np.arange(padded.shape[1]) >= x.shape[1]
     last = run(padded, mask=np.tile(mask, (len(x), 1)))[0][:, x.shape[1] :]
-    close(last, expected["out"])
+    assert_close(last, expected["out"])

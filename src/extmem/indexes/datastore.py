@@ -101,7 +101,7 @@ class Datastore(Index):
         if quantizer is not None:
             self.records.write_file(self._own, quantizer.to_bytes())
             self.use(quantizer)
-            about["coded"] = True
+            about["quantizer"] = quantizer.name
         self.records.ledger_put("datastore", self.fingerprint, about)
 
     @property
@@ -226,9 +226,12 @@ class Datastore(Index):
         """Strikes out segments that are missing or damaged; memorizing their documents again brings
         them back. Call it inside the records' transaction."""
         try:
-            self._meet_own()
+            self._read_own()
         except MemoryFormatError:
-            self.records.ledger_put("datastore", self.fingerprint, self._about() | {"coded": False})
+            if self.preset == "compact":  # its keys were codes
+                return self.clear()
+            self.records.ledger_put("datastore", self.fingerprint, self._about() | {"quantizer": None})
+            self.records.delete_file(self._own)
         for name, note in self.records.ledger(self._kind).items():
             try:
                 self._open(name, note, fresh=True).columns()
@@ -246,7 +249,7 @@ class Datastore(Index):
         """What is wrong: a segment missing or damaged, entries of a record that is not there."""
         wrong: list[str] = []
         try:
-            self._meet_own()
+            self._read_own()
         except MemoryFormatError as error:
             wrong.append(str(error))
         for name, note in self.records.ledger(self._kind).items():
@@ -283,15 +286,26 @@ class Datastore(Index):
 
     def _meet_own(self) -> None:
         """Takes the quantiser that `keep_measures` kept."""
-        if self.quantizer is None and self._about().get("coded"):
-            self.use(Quantizer.from_bytes(self.records.read_file(self._own)))
+        if self.quantizer is None and (own := self._read_own()) is not None:
+            self.use(own)
+
+    def _read_own(self) -> Quantizer | None:
+        """The quantiser that `keep_measures` kept, None where it kept none. Raises MemoryFormatError where it is
+        missing or damaged."""
+        name = self._about().get("quantizer")
+        if name is None:
+            return None
+        found = Quantizer.from_bytes(self.records.read_file(self._own))
+        if found.name != name:
+            raise damaged(self._own, "its numbers are not those that were written")
+        return found
 
     def _about(self) -> dict[str, Any]:
         return self.records.ledger("datastore").get(self.fingerprint, {})
 
     def _end(self) -> None:
         """Nothing is left of the datastore."""
-        if self._about().get("coded"):
+        if self._about().get("quantizer"):
             self.records.delete_file(self._own)
         self.records.ledger_remove("datastore", self.fingerprint)
 

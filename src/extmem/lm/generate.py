@@ -316,6 +316,16 @@ class Generator:
         return _Hypothesis(state, torch.cat([old.states_ND, states]), ids, [*old.tokens, token], score, last=read)
 
 
+def cited_places(view: View | None, memory: Memory | None, entries_K: Tensor, weights_K: Tensor) -> Iterator[Citation]:
+    """The weightiest places that gave a token, at most `CITED`; none without a view."""
+    for at in weights_K.argsort(descending=True, stable=True)[:CITED].tolist():
+        if float(weights_K[at]) > 0 and view is not None and memory is not None:
+            number, span = view.cite(int(entries_K[at]))
+            record = memory.records.by_id(number)
+            if record is not None:
+                yield Citation(record.key, *span, float(weights_K[at]))
+
+
 def _spread_out(reads: Sequence[Read], shares_S: Tensor, size: int) -> Tensor:
     """What these sources give each word at one place, each by its share, (V,) on the CPU."""
     given = torch.zeros(size)

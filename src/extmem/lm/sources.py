@@ -160,7 +160,8 @@ def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mix
         for start in range(at, stop, BLOCK):
             rows = slice(start, min(start + BLOCK, stop))
             given = None if near is None else near.part(slice(rows.start - at, rows.stop - at))
-            one = block_evidence(model, states, ids, rows, given, mixture, clock)
+            log_p_TV = model.network.log_probabilities(states[rows])
+            one = block_evidence(log_p_TV, states, ids, rows, given, mixture, model.spread, clock)
             parts.append(one[0])
             features.append(one[1])
     return Evidence(
@@ -173,28 +174,28 @@ def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mix
 
 
 def block_evidence(
-    model: LanguageModel,
+    log_p_TV: Tensor,
     states: Tensor,
     ids: Tensor,
     rows: slice,
     near: Neighbours | None,
     mixture: Mixture,
+    spread: float,
     clock: Clock,
 ) -> tuple[Tensor, Tensor]:
-    """Parts and features of some tokens."""
+    """Parts and features of the tokens in `rows`, of which these are the model's distributions."""
     truth = ids[rows]
-    log_p_TV = model.network.log_probabilities(states[rows])
     p_TV = log_p_TV.exp()
     alone = p_TV.gather(1, truth[:, None])[:, 0]
     clock.lap(0)
-    caches = cache_reads(states[: rows.stop], ids[: rows.stop], rows.start, mixture.caches, model.spread)
+    caches = cache_reads(states[: rows.stop], ids[: rows.stop], rows.start, mixture.caches, spread)
     parts = [alone, *(read.of(truth, alone) for read in caches[0])]
     clock.lap(1)
     read = None
     if near is None:
         parts += [alone] * len(mixture.readings)
     else:
-        read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, model.spread)
+        read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, spread)
         parts += [one.of(truth, alone) for one in read[0]]
         clock.lap(2)
     features = features_of(log_p_TV, p_TV, caches, read, len(mixture.readings))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from extmem.errors import InvalidInput
-from extmem.lm.generate import CITED, GeneratedToken, Generation, put_together
+from extmem.lm.generate import GeneratedToken, Generation, cited_places, put_together
 from extmem.lm.network import NetworkState
 from extmem.lm.sentence import Sentence
 from extmem.lm.sources import words_before
@@ -227,18 +227,7 @@ def explained(sentence: Sentence, ids: Sequence[int], given: Sequence[Piece | No
             continue
         p = max(float(said.p_NV[at, chosen[at]]), LEAST)
         weights_K = torch.where(said.tokens_NK[at] == token, said.weights_NK[at], 0.0) / p
-        cited = tuple(_cited(sentence, said.entries_NK[at], weights_K))
+        cited = tuple(cited_places(sentence.view, sentence.memory, said.entries_NK[at], weights_K))
         word, share = model.vocabulary.word(token), float(weights_K.sum())
         tokens.append(GeneratedToken(word, p, share, 0.0, cited, shares))
     return tokens
-
-
-def _cited(sentence: Sentence, entries_K: Tensor, weights_K: Tensor) -> Iterator[Citation]:
-    """The weightiest places that gave a token, at most `CITED`."""
-    assert sentence.memory is not None or not len(entries_K)
-    for at in weights_K.argsort(descending=True, stable=True)[:CITED].tolist():
-        if float(weights_K[at]) > 0 and sentence.view is not None and sentence.memory is not None:
-            number, span = sentence.view.cite(int(entries_K[at]))
-            record = sentence.memory.records.by_id(number)
-            if record is not None:
-                yield Citation(record.key, *span, float(weights_K[at]))

@@ -14,16 +14,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from extmem.adapters.huggingface.hosted import Hosted, model_within
-from extmem.errors import InvalidInput, ModelError, WrongModel
+from extmem.errors import InvalidInput, WrongModel
 from extmem.indexes.datastore import Datastore
 from extmem.indexes.view import View
-from extmem.lm.sources import Said, neighbours_of, say
+from extmem.lm.sources import Neighbours, Said, neighbours_of, say
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, Near
 
@@ -33,17 +33,38 @@ DEFAULT = Mixture(caches=(), readings=(Near(8.0, 0.0), Near(64.0, 0.0)), gates={
 IGNORED = -100  # a label that is not learned
 
 
+class Opened(NamedTuple):
+    """A model's datastore as it is at one moment, and how it is read."""
+
+    view: View
+    mixture: Mixture
+    spread: float
+
+    @torch.no_grad()
+    def said(self, logits_NV: Tensor, states_ND: Tensor) -> Iterator[Said]:
+        """What is known at each place, `BLOCK` of them at once."""
+        for logits, states in zip(logits_NV.split(BLOCK), states_ND.split(BLOCK), strict=True):
+            yield say(torch.log_softmax(logits.float(), dim=1), *self.near(states), self.mixture, self.spread)
+
+    def near(self, states_ND: Tensor) -> tuple[Tensor, Neighbours]:
+        """The nearest entries of each state (N, K), and what they say."""
+        k = min(self.mixture.neighbours, len(self.view))
+        entries, distances = self.view.search(states_ND.float().cpu().numpy(), k)
+        before = torch.empty(len(entries), 0, dtype=torch.long, device=states_ND.device)
+        return torch.from_numpy(entries), neighbours_of(self.view, entries, distances, before)
+
+
 class Attachment:
     """A memory that a model reads. One thread at a time."""
 
-    def __init__(self, hosted: Hosted, memory: Memory, lam: float | None, temperature: float | None, k: int) -> None:
-        self.hosted, self.memory = hosted, memory
+    def __init__(
+        self, hosted: Hosted, memory: Memory, lam: float | None, temperature: float | None, k: int, tokenizer: Any
+    ) -> None:
+        self.hosted, self.memory, self.tokenizer = hosted, memory, tokenizer
         self.lam, self.temperature, self.k = lam, temperature, k
-        self.tokenizer: Any = None
         self.written: tuple[dict[str, Any], Tensor] | None = None  # what `generate` was given and gave last
         self.resting = False
         self._state: Tensor | None = None
-        datastore_in(memory, hosted)
         model = hosted.model
         self._handles = [
             hosted.key.register_forward_pre_hook(self._before),
@@ -58,26 +79,21 @@ class Attachment:
             handle.remove()
         del self.hosted.model.generate, self.hosted.model._extmem
 
-    def mixture(self, datastore: Datastore) -> Mixture:
-        """How the datastore is read: as was asked for, else as was fitted, else as most are read well."""
+    def opened(self) -> Opened | None:
+        """What is there to be read now, None where nothing is memorized: as was asked for, else as was fitted, else as
+        most are read well."""
+        datastore = datastore_in(self.memory, self.hosted)
+        if datastore is None or not len(view := datastore.view()):
+            return None
+        spread = spread_of(datastore)
         if self.lam is None and self.temperature is None:
             fitted = datastore.fit()
-            return replace((Mixture.from_json(fitted) if fitted else None) or DEFAULT, neighbours=self.k)
-        scale = DEFAULT.readings[0].scale if self.temperature is None else spread_of(datastore) / self.temperature
-        lam = sum(DEFAULT.unfitted) if self.lam is None else self.lam
-        return replace(DEFAULT, readings=(Near(scale, 0.0),), unfitted=(lam,), neighbours=self.k)
-
-    @torch.no_grad()
-    def said(self, logits_NV: Tensor, states_ND: Tensor, block: int = BLOCK) -> Iterator[tuple[Said, View | None]]:
-        """What is known at each place, so many at once, and the view of the datastore that its entries are of."""
-        datastore = datastore_in(self.memory, self.hosted)
-        view = None if datastore is None else datastore.view()
-        for logits, states in zip(logits_NV.split(block), states_ND.split(block), strict=True):
-            log_p_NV = torch.log_softmax(logits.float(), dim=1)
-            if datastore is None or view is None or not len(view):
-                yield Said.by_model(log_p_NV.exp()), None
-            else:
-                yield _said(log_p_NV, states.float(), view, self.mixture(datastore), spread_of(datastore)), view
+            mixture = (Mixture.from_json(fitted) if fitted else None) or DEFAULT
+        else:
+            scale = DEFAULT.readings[0].scale if self.temperature is None else spread / self.temperature
+            lam = sum(DEFAULT.unfitted) if self.lam is None else self.lam
+            mixture = replace(DEFAULT, readings=(Near(scale, 0.0),), unfitted=(lam,))
+        return Opened(view, replace(mixture, neighbours=self.k), spread)
 
     def _before(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
         self._state = given[0]
@@ -89,8 +105,8 @@ class Attachment:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _mixed(self, output: Any, labels: Tensor | None, items: Any) -> Any:
-        datastore = datastore_in(self.memory, self.hosted)
-        if datastore is None or not len(datastore):
+        opened = self.opened()
+        if opened is None:
             return None
         place = None if hasattr(output, "logits") else int(labels is not None)
         logits = output.logits if place is None else output[place]
@@ -100,7 +116,7 @@ class Attachment:
         mixed = torch.empty(rows.shape, device=rows.device)
         mixed[~sure] = torch.log_softmax(rows[~sure].float(), dim=1)
         places = sure.nonzero()[:, 0]
-        for at, (said, _) in zip(places.split(BLOCK), self.said(rows[places], queries[places]), strict=True):
+        for at, said in zip(places.split(BLOCK), opened.said(rows[places], queries[places]), strict=True):
             mixed[at] = said.p_NV.clamp_min_(LEAST_P).log_()
         mixed = mixed.view(logits.shape)
         loss = None if labels is None else _loss(mixed, labels, items, shifted=not self.hosted.pairs)
@@ -115,8 +131,7 @@ class Attachment:
         """The states that the last logits were made of."""
         state, self._state = self._state, None
         if state is None:
-            kind = type(self.hosted.key).__name__
-            raise ModelError(f"the model does not run its {kind} as a module: name another one as key.", kind)
+            raise self.hosted.not_run()
         return state[:, -logits.shape[1] :].to(logits.device)
 
     def _generate(self, *args: Any, **given: Any) -> Any:
@@ -154,12 +169,12 @@ def attach(
     if neighbours < 1:
         raise InvalidInput(f"neighbours is {neighbours}: give at least 1.", neighbours)
     hosted = Hosted(model, key)
-    if hasattr(hosted.model, "_extmem"):
-        detach(model)
-    attachment = Attachment(hosted, memory, lam, temperature, neighbours)
     if tokenizer is not None:
         hosted.check(tokenizer)
-        attachment.tokenizer = tokenizer
+    datastore_in(memory, hosted)
+    if hasattr(hosted.model, "_extmem"):
+        detach(model)
+    Attachment(hosted, memory, lam, temperature, neighbours, tokenizer)
 
 
 def detach(model: Any) -> None:
@@ -196,12 +211,6 @@ def spread_of(datastore: Datastore) -> float:
     spread = datastore.spread
     assert spread is not None, "it is kept with the first entries"
     return spread
-
-
-def _said(log_p_NV: Tensor, states_ND: Tensor, view: View, mixture: Mixture, spread: float) -> Said:
-    entries, distances = view.search(states_ND.cpu().numpy(), min(mixture.neighbours, len(view)))
-    near = neighbours_of(view, entries, distances, torch.empty(len(entries), 0, dtype=torch.long).to(log_p_NV.device))
-    return say(log_p_NV, torch.from_numpy(entries), near, mixture, spread)
 
 
 def _labels(model: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Tensor | None:

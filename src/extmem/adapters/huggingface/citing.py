@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extmem.adapters.huggingface.attaching import Attachment, attachment_of
+from extmem.adapters.huggingface.attaching import LEAST_P, Attachment, attachment_of
 from extmem.errors import InvalidInput
 from extmem.indexes.view import View
-from extmem.lm.generate import CITED, GeneratedToken
+from extmem.lm.generate import GeneratedToken, cited_places
 from extmem.lm.sources import Said
-from extmem.reading import Citation
 
 
 def citations(model: Any) -> list[list[GeneratedToken]]:
@@ -59,26 +58,23 @@ def _cited(attachment: Attachment, inputs: dict[str, Tensor], new: Tensor) -> li
     if not len(new):
         return []
     logits, states = attachment.hosted.read(**inputs)
-    rows = slice(logits.shape[1] - 1 - len(new), logits.shape[1] - 1)
+    rows, opened = slice(logits.shape[1] - 1 - len(new), logits.shape[1] - 1), attachment.opened()
+    if opened is None:
+        parts = iter([Said.by_model(torch.softmax(logits[0, rows].float(), dim=1))])
+    else:
+        parts = opened.said(logits[0, rows], states[0, rows])
     tokens = list[GeneratedToken]()
-    for said, view in attachment.said(logits[0, rows], states[0, rows]):
+    for said in parts:
         for place in range(len(said.p_NV)):
-            tokens.append(_token(attachment, said, view, place, int(new[len(tokens)])))
+            tokens.append(_token(attachment, opened and opened.view, said, place, int(new[len(tokens)])))
     return tokens
 
 
-def _token(attachment: Attachment, said: Said, view: View | None, place: int, token: int) -> GeneratedToken:
-    p = max(float(said.p_NV[place, token]), 1e-30)
-    which = torch.nonzero(said.tokens_NK[place] == token)[:, 0]
-    weights = said.weights_NK[place, which].double() / p
-    cited = list[Citation]()
-    for at in torch.argsort(weights, descending=True, stable=True)[:CITED].tolist() if view is not None else ():
-        assert view is not None
-        record_id, (start, end) = view.cite(int(said.entries_NK[place, which[at]]))
-        record = attachment.memory.records.by_id(record_id)
-        if record is not None and float(weights[at]) > 0:
-            cited.append(Citation(record.key, start, end, float(weights[at])))
+def _token(attachment: Attachment, view: View | None, said: Said, place: int, token: int) -> GeneratedToken:
+    p = max(float(said.p_NV[place, token]), LEAST_P)
+    weights_K = torch.where(said.tokens_NK[place] == token, said.weights_NK[place], 0.0).double() / p
+    cited = tuple(cited_places(view, attachment.memory, said.entries_NK[place], weights_K))
     text = "" if attachment.tokenizer is None else str(attachment.tokenizer.decode([token]))
     names = ["model", *(f"datastore {number}" for number in range(1, said.shares_NS.shape[1]))]
     shares = tuple(zip(names, said.shares_NS[place].tolist(), strict=True))
-    return GeneratedToken(text, p, float(weights.sum()), 0.0, tuple(cited), shares)
+    return GeneratedToken(text, p, float(weights_K.sum()), 0.0, cited, shares)

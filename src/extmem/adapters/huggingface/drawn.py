@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pydoc_data.topics import topics
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from extmem.adapters.huggingface.hosted import Hosted
+from extmem.adapters.huggingface.hosted import Hosted, evaluating
 
 TOGETHER = 8  # texts that are read at once
 LEAST = 40  # characters of a line that is translated
@@ -24,6 +23,8 @@ def drawn_states(hosted: Hosted, tokenizer: Any, begin: int, texts: int, tokens:
     an encoder draws them for lines of Python's manual."""
     model, tokens = hosted.model, min(tokens, hosted.window - 1)
     if hosted.pairs:
+        from pydoc_data.topics import topics
+
         lines = dict.fromkeys(line for topic in topics.values() for line in topic.splitlines() if len(line) > LEAST)
         given = dict(tokenizer(list(lines)[:texts], padding=True, return_tensors="pt").to(hosted.device))
         given = {name: given[name][:, : hosted.window] for name in ("input_ids", "attention_mask")}
@@ -43,15 +44,13 @@ def drawn_states(hosted: Hosted, tokenizer: Any, begin: int, texts: int, tokens:
 @contextmanager
 def _alone(model: Any) -> Iterator[None]:
     """The model as it is without a memory and without dropout, and with random numbers of its own."""
-    attached, training = getattr(model, "_extmem", None), model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(0)
-            if attached is not None:
-                attached.resting = True
-            yield
-    finally:
-        model.train(training)
+    attached = getattr(model, "_extmem", None)
+    with evaluating(model), torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
         if attached is not None:
-            attached.resting = False
+            attached.resting = True
+        try:
+            yield
+        finally:
+            if attached is not None:
+                attached.resting = False

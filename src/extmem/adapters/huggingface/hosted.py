@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -61,40 +63,39 @@ class Hosted:
         most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or WINDOW
         return min(WINDOW, int(most))
 
-    @torch.no_grad()
     def states(self, **inputs: Tensor) -> Tensor:
         """(B, T, D) float32 of a batch; the model runs no further than to where they are."""
+        return self._run(True, inputs)[1]
+
+    def read(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's own logits (B, T, V) of a batch, whatever is attached to it, and its states (B, T, D) float32."""
+        output, states = self._run(False, inputs)
+        return output.logits, states
+
+    @torch.no_grad()
+    def _run(self, no_further: bool, inputs: dict[str, Tensor]) -> tuple[Any, Tensor]:
+        """The model's output, past what is attached to it, and the states. Raises ModelError where there are none."""
         caught: list[Tensor] = []
 
         def catch(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             caught.append(given[0])
-            raise _Caught
+            if no_further:
+                raise _Caught
 
-        handle = self.key.register_forward_pre_hook(catch)
-        training = self.model.training
-        self.model.eval()
+        handle, output = self.key.register_forward_pre_hook(catch), None
         try:
-            self.model(**inputs, use_cache=False)
-        except _Caught:
-            return caught[0].float()
+            with evaluating(self.model), suppress(_Caught):
+                output = self.model.forward(**inputs, use_cache=False, return_dict=True)
         finally:
             handle.remove()
-            self.model.train(training)
-        raise ModelError(f"{type(self.key).__name__} was not run by the model: name another module as key.", self.key)
+        if not caught:
+            raise self.not_run()
+        return output, caught[0].float()
 
-    @torch.no_grad()
-    def read(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's own logits (B, T, V) of a batch, whatever is attached to it, and its states (B, T, D) float32."""
-        caught: list[Tensor] = []
-        handle = self.key.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
-        training = self.model.training
-        self.model.eval()
-        try:
-            logits: Tensor = self.model.forward(**inputs, use_cache=False, return_dict=True).logits
-        finally:
-            handle.remove()
-            self.model.train(training)
-        return logits, caught[0].float()
+    def not_run(self) -> ModelError:
+        """What to say where the model makes no states."""
+        kind = type(self.key).__name__
+        return ModelError(f"the model does not run its {kind} as a module: name another one as key.", kind)
 
     def check(self, tokenizer: Any) -> None:
         """Raises InvalidInput for a tokenizer that has more words than the model."""
@@ -103,6 +104,17 @@ class Hosted:
                 f"the tokenizer has {len(tokenizer):,} words, the model {self.words:,}: they do not belong together.",
                 tokenizer,
             )
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """The model without dropout."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def model_within(model: Any) -> Any:

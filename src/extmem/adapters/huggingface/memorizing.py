@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extmem.adapters.huggingface.attaching import DEFAULT, attachment_of, datastore_in, spread_of
+from extmem.adapters.huggingface.attaching import DEFAULT, Opened, attachment_of, datastore_in, spread_of
 from extmem.adapters.huggingface.drawn import drawn_states
 from extmem.adapters.huggingface.hosted import Hosted, model_within, tokenizer_fingerprint
 from extmem.errors import InvalidInput
@@ -29,9 +29,9 @@ from extmem.indexes.quantizer import Quantizer
 from extmem.lm.fitting import check_enough, fit_mixture
 from extmem.lm.memorize import Memorized
 from extmem.lm.memorize import memorize as memorize_documents
-from extmem.lm.sources import Evidence, features_of, neighbours_of
+from extmem.lm.sources import Clock, Evidence, block_evidence
 from extmem.memory import Memory
-from extmem.nn import mixture as mixtures
+from extmem.nn.mixture import spread_of as measured_spread
 from extmem.text.documents import Source, documents_of
 
 SPREAD = 32, 32  # texts, and tokens of each, that the spread of the states is measured on,
@@ -57,8 +57,7 @@ def memorize(
     reader = Reader(_hosted(model, key), tokenizer, memory)
     if reader.hosted.pairs and not isinstance(source, Mapping):
         raise InvalidInput("this model has an encoder: give it pairs, {source: target}.")
-    reader.begin(preset)
-    found = memorize_documents(memory, reader.datastore, documents_of(source), reader.entries, progress)
+    found = memorize_documents(memory, reader.datastore, documents_of(source), reader.entries, progress, preset)
     if hasattr(reader.hosted.model, "_extmem"):
         attachment_of(reader.hosted.model).tokenizer = tokenizer
     return found
@@ -74,20 +73,15 @@ def fit(model: Any, tokenizer: Any, memory: Memory, held: Source, *, key: str | 
     view = reader.datastore.view()
     if not len(view):
         raise InvalidInput("nothing is memorized yet: memorize first, then fit.")
+    opened = Opened(view, DEFAULT, spread_of(reader.datastore))
     parts, features = list[Tensor](), list[Tensor]()
     for document in documents_of(held):
         for logits, states, truth in reader.read(document.text, document.key):
-            log_p_TV = torch.log_softmax(logits.float(), dim=1)
-            p_TV = log_p_TV.exp()
-            alone = p_TV.gather(1, truth[:, None])[:, 0]
-            entries, distances = view.search(states.cpu().numpy(), min(DEFAULT.neighbours, len(view)))
-            near = neighbours_of(view, entries, distances, truth.new_empty(len(truth), 0))
-            reads = mixtures.datastore_reads(
-                near.distances, near.tokens, near.agreeing, DEFAULT.readings, spread_of(reader.datastore)
-            )
-            parts.append(torch.stack([alone, *(one.of(truth, alone) for one in reads[0])], dim=1).cpu())
-            none = p_TV.new_empty(len(truth), 0)
-            features.append(features_of(log_p_TV, p_TV, ([], none), reads, len(DEFAULT.readings)))
+            log_p_TV, rows = torch.log_softmax(logits.float(), dim=1), slice(0, len(truth))
+            near = opened.near(states)[1]
+            one = block_evidence(log_p_TV, states, truth, rows, near, DEFAULT, opened.spread, Clock())
+            parts.append(one[0])
+            features.append(one[1])
     if not parts:
         raise InvalidInput("there are no words to fit on: give a text with some.")
     evidence = Evidence(torch.cat(parts), torch.cat(features), 0, searched=sum(map(len, parts)))
@@ -113,15 +107,6 @@ class Reader:
         self.datastore: Datastore = there or memory.datastore(fingerprint, self._width())
         self._read = len(self.datastore)
 
-    def begin(self, preset: str | None) -> None:
-        """How entries are to be kept, where that is asked for."""
-        if preset is None:
-            return
-        with self.memory.transaction():
-            self.datastore.choose(preset)
-        if preset == "compact":
-            self._measure(codes=True)
-
     def entries(self, text: str, key: str) -> Entries:
         """The entries of one text; their record id is not known yet, so it is 0."""
         ids, spans = self._tokens(text)
@@ -130,9 +115,10 @@ class Reader:
             return Entries(0, np.empty((0, self.datastore.dim)), np.empty(0, np.int64), np.empty((0, 2), np.int64))
         keys = torch.cat(states).cpu().numpy()
         self._read += len(keys)
-        many = self._read > self.datastore.limits.exact and self.datastore.quantizer is None
-        if many or self.datastore.spread is None:
-            self._measure(codes=many)
+        coded = self.datastore.preset == "compact" or self._read > self.datastore.limits.exact
+        codes = coded and self.datastore.quantizer is None
+        if codes or self.datastore.spread is None:
+            self._measure(codes)
         first = len(ids) - len(keys)  # of a model with no token to begin with, the first one is not predicted
         return Entries(0, keys, np.array(ids[first:], np.int64), spans[first:])
 
@@ -197,7 +183,7 @@ class Reader:
         states = drawn_states(self.hosted, self.tokenizer, self._begin() or 0, *size).cpu()
         quantizer = Quantizer.train(states.numpy()) if codes else None
         with self.memory.transaction():
-            self.datastore.keep_measures(self.datastore.spread or mixtures.spread_of(states), quantizer)
+            self.datastore.keep_measures(self.datastore.spread or measured_spread(states), quantizer)
 
     def _begin(self) -> int | None:
         """The token that a text begins with, None where the tokenizer has none."""
