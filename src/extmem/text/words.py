@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
-
-from nltk.tokenize.destructive import NLTKWordTokenizer
 
 from extmem.text.spacing import CJK, spaced
 from extmem.text.tokens import EOS, Tokens
@@ -37,14 +35,7 @@ class WordTokenizer:
     name = "words"
 
     def __init__(self) -> None:
-        nltk = NLTKWordTokenizer()
-
-        def cut(chunk: str) -> tuple[str, ...]:
-            if (plain := _PLAIN.fullmatch(chunk)) and not _CONTRACTED.search(chunk):
-                return (plain[1], plain[2]) if plain[2] else (chunk,)
-            return _surfaces(chunk, nltk.tokenize(chunk))
-
-        self._cut = lru_cache(_REMEMBERED)(cut)
+        self._cut = lru_cache(_REMEMBERED)(_words)
 
     def encode(self, text: str) -> Tokens:
         """The words of a text, with their spans."""
@@ -73,6 +64,21 @@ class WordTokenizer:
     def to_json(self) -> dict[str, Any]:
         """Its name says everything."""
         return {"name": self.name}
+
+
+def _words(chunk: str) -> tuple[str, ...]:
+    """The words of a chunk between whitespace."""
+    if (plain := _PLAIN.fullmatch(chunk)) and not _CONTRACTED.search(chunk):
+        return (plain[1], plain[2]) if plain[2] else (chunk,)
+    return _surfaces(chunk, _nltk().tokenize(chunk))
+
+
+@cache
+def _nltk() -> Any:
+    """NLTK's tokenizer, from the first chunk on that needs it: to import NLTK takes as long as to import torch."""
+    from nltk.tokenize.destructive import NLTKWordTokenizer
+
+    return NLTKWordTokenizer()
 
 
 def _surfaces(chunk: str, words: list[str]) -> tuple[str, ...]:
