@@ -97,8 +97,9 @@ def read(path: Path) -> tuple[list[str], list[Asked]]:
     for number, article in enumerate(json.loads(path.read_text(encoding="utf-8"))["data"]):
         for paragraph in article["paragraphs"]:
             for one in paragraph["qas"]:
-                answers = [answer["text"].strip(" .。,，") for answer in one["answers"]]
-                questions.append(Asked(one["question"], len(passages), number, answers))
+                if one["question"].strip():  # two of CMRC's are empty
+                    answers = [answer["text"].strip(" .。,，") for answer in one["answers"]]
+                    questions.append(Asked(one["question"], len(passages), number, answers))
             passages.append(paragraph["context"])
     return passages, questions
 
