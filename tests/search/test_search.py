@@ -275,3 +275,15 @@ def test_diversity_keeps_the_best_first_though_all_scores_are_low():
     memory.store("worst", "apple?", metadata={"session": 2})
     query = "apple pear alpha beta gamma delta epsilon zeta eta theta iota kappa lambda"
     assert keys(memory.search(query, k=1, diversity=0.01)) == ["best"]
+
+
+def test_the_records_that_were_found_are_read_by_their_ids_and_not_by_reading_all(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.store_many((f"k{number}", f"text {number}") for number in range(200))
+        connection, said = memory.records.connection, []
+        connection.exec_trace = lambda cursor, sql, given: said.append((sql, given)) or True
+        assert len(memory.records.by_ids(range(1, 101))) == 100
+        connection.exec_trace = None
+        ((sql, given),) = said
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", given)]
+        assert plan == ["SEARCH records USING INTEGER PRIMARY KEY (rowid=?)"]
