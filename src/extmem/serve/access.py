@@ -30,7 +30,7 @@ class Access:
 
     def __init__(self, memory: Memory, audit: Journal, rate: float, *, direct: bool, threads: int = 8) -> None:
         self.memory, self.audit, self.direct = memory, audit, direct
-        self.keys, self.rate = Keys(memory), Rate(rate)
+        self.keys, self.rate = Keys(memory, direct=direct), Rate(rate)
         self.threads = anyio.CapacityLimiter(threads)
         self._handles: dict[str, Memory] = {"": memory}
 

@@ -78,10 +78,10 @@ def revoke(memory: Memory, number: str) -> bool:
 
 class Keys:
     """Tells keys from texts that are none. argon2 is slow on purpose, so its verdict on a text is kept, under
-    a hash whose key lives as long as this process."""
+    a hash whose key lives as long as this process. `direct`: the ledger may be read in the event loop."""
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory, self._secret = memory, os.urandom(32)
+    def __init__(self, memory: Memory, *, direct: bool) -> None:
+        self.memory, self.direct, self._secret = memory, direct, os.urandom(32)
         self._grants: dict[str, Grant] = {}
         self._read, self._reading, self._verifying = -FRESH, asyncio.Lock(), asyncio.Lock()
         self._verdicts: OrderedDict[bytes, tuple[str, bool]] = OrderedDict()
@@ -103,7 +103,9 @@ class Keys:
         async with self._reading:
             if time.monotonic() - self._read >= FRESH:
                 asked = time.monotonic()
-                self._grants = {one.id: one for one in await anyio.to_thread.run_sync(grants, self.memory)}
+                # a short read in the loop is over before a thread would have begun
+                found = grants(self.memory) if self.direct else await anyio.to_thread.run_sync(grants, self.memory)
+                self._grants = {one.id: one for one in found}
                 self._read = asked
 
     async def _verified(self, mark: bytes, key: str, kept: str) -> tuple[str, bool]:
