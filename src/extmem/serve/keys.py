@@ -26,6 +26,7 @@ from extmem.memory import Memory
 LEDGER = "keys"
 RIGHTS = ("read", "write", "admin")  # each may what the ones before it may
 FRESH = 0.5  # seconds until the ledger is read again, so that every server sees a revocation within one
+NEW = 0.02  # the same for an id that is not known: it may be of a key just made
 VERDICTS = 1_000  # kept at once
 _SHAPE = re.compile(r"em_([0-9a-f]{12})_[\w-]{43}", re.ASCII)
 
@@ -88,10 +89,11 @@ class Keys:
 
     async def of(self, key: str) -> Grant | None:
         """What a key grants; None where it is none, or was revoked."""
-        if time.monotonic() - self._read >= FRESH:
-            await self._refresh()
         shaped = _SHAPE.fullmatch(key)
-        found = self._grants.get(shaped[1]) if shaped else None
+        if shaped is None:
+            return None
+        await self._refresh(FRESH if shaped[1] in self._grants else NEW)
+        found = self._grants.get(shaped[1])
         if found is None:
             return None
         mark = hmac.digest(self._secret, key.encode(), hashlib.sha256)
@@ -99,9 +101,12 @@ class Keys:
             known = await self._verified(mark, key, found.hash)
         return found if known[1] else None
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, seconds: float) -> None:
+        """Reads the ledger, unless that was done so short a time ago."""
+        if time.monotonic() - self._read < seconds:
+            return
         async with self._reading:
-            if time.monotonic() - self._read >= FRESH:
+            if time.monotonic() - self._read >= seconds:
                 asked = time.monotonic()
                 # a short read in the loop is over before a thread would have begun
                 found = grants(self.memory) if self.direct else await anyio.to_thread.run_sync(grants, self.memory)
