@@ -7,10 +7,12 @@ import json
 import socket
 import time
 
+import numpy as np
 import pytest
-
-from extmem import LanguageModel, Memory
 from serving import Client, key, run, served
+
+from extmem import Memory
+from extmem.indexes.datastore import Entries
 
 PROMPT = "The with statement"
 
@@ -70,11 +72,15 @@ def test_a_client_that_leaves_stops_the_generation(client, server):
     assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
 
 
-def test_a_memory_of_another_model_is_refused_at_the_start(server, corpus, tmp_path):
-    LanguageModel.train(
-        corpus, tmp_path / "other", epochs=1, units=16, embedding=16, batch=4, slots=4, capacity=50
-    )  # fmt: skip
-    said = run("serve", str(server.folder), "--port", "0", "--model", str(tmp_path / "other"))
+def test_a_memory_of_another_model_is_refused_at_the_start(corpus, model, tmp_path):
+    width = model.network.config.embedding
+    with Memory(tmp_path / "m") as memory, memory.transaction():
+        memory.store("apple", "A fruit")
+        entry = Entries(
+            memory.record("apple").id, np.ones((1, width), np.float32), np.zeros(1, int), np.array([[0, 1]])
+        )
+        memory.datastore("another", width).append([entry])
+    said = run("serve", str(tmp_path / "m"), "--port", "0", "--model", str(corpus.parent / "model"))
     assert (said.returncode, said.stdout) == (2, "")
     (line,) = said.stderr.strip().splitlines()
     assert "another model" in line
