@@ -1,0 +1,103 @@
+"""Access: from a request's key to the handle of a namespace, which is all that a route gets.
+
+Knows: keys, namespaces, rates. Does not know: what routes do. A namespace that is not the key's is answered for
+before anything is looked up, so that nothing can be learnt of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import Depends, Request
+
+from extmem.memory import Memory
+from extmem.serve.answers import Refused
+from extmem.serve.journal import Journal
+from extmem.serve.keys import Grant, Keys
+from extmem.serve.limits import Rate
+
+R = TypeVar("R")
+HANDLES = 1_000  # of namespaces, kept at once
+
+
+class Access:
+    """The doors of one memory. `direct`: its reads are short and may run in the event loop; `threads` is how many
+    operations run beside it at once."""
+
+    def __init__(self, memory: Memory, audit: Journal, rate: float, *, direct: bool, threads: int = 8) -> None:
+        self.memory, self.audit, self.direct = memory, audit, direct
+        self.keys, self.rate = Keys(memory, direct=direct), Rate(rate)
+        self.threads = anyio.CapacityLimiter(threads)
+        self._handles: dict[str, Memory] = {"": memory}
+
+    async def enter(self, request: Request, may: str, path: str | None) -> Space:
+        """The namespace that is asked for, or else the key's first. Raises Refused."""
+        grant = await self._grant(request)
+        path = grant.namespaces[0] if path is None else path
+        if not grant.covers(path):
+            raise Refused(404, "NotFound", f"there is no namespace {path!r}.")
+        if not grant.allows(may):
+            raise Refused(403, "NotAllowed", f"this key may {grant.may}, which this needs more than: {may}.")
+        handle = self._handles.get(path)
+        if handle is None:
+            handle = await anyio.to_thread.run_sync(self.memory.at, path)
+            if len(self._handles) >= HANDLES:
+                self._handles = {"": self.memory}
+            self._handles[path] = handle
+        return Space(handle, path, grant, self)
+
+    async def _grant(self, request: Request) -> Grant:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        grant = await self.keys.of(key.strip()) if scheme.lower() == "bearer" else None
+        if grant is None:
+            message = "give a key that is valid: Authorization: Bearer em_…"
+            raise Refused(401, "NoKey", message, {"www-authenticate": "Bearer"})
+        request.scope["who"] = grant.id
+        if wait := self.rate.wait(grant.id, time.monotonic()):
+            raise Refused(429, "TooMany", "too many requests with this key.", {"retry-after": str(int(wait) + 1)})
+        return grant
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A namespace as one key may use it."""
+
+    memory: Memory
+    path: str
+    grant: Grant
+    access: Access
+
+    async def run(self, call: Callable[..., R], *words: Any) -> R:
+        """What may wait, in a thread; what was begun is finished."""
+        return await anyio.to_thread.run_sync(call, *words, limiter=self.access.threads)
+
+    async def read(self, call: Callable[..., R], *words: Any) -> R:
+        """A short read."""
+        return call(*words) if self.access.direct else await self.run(call, *words)
+
+    def note(self, did: str, key: str | None = None, keys: list[str] | None = None) -> None:
+        """A line of the audit: never values."""
+        self.access.audit.write(
+            time=round(time.time(), 3), who=self.grant.id, did=did, namespace=self.path, key=key, keys=keys
+        )
+
+
+async def _reader(request: Request, namespace: str | None = None) -> Space:
+    return await request.app.state.access.enter(request, "read", namespace)  # type: ignore[no-any-return]
+
+
+async def _writer(request: Request, namespace: str | None = None) -> Space:
+    return await request.app.state.access.enter(request, "write", namespace)  # type: ignore[no-any-return]
+
+
+async def _admin(request: Request, namespace: str | None = None) -> Space:
+    return await request.app.state.access.enter(request, "admin", namespace)  # type: ignore[no-any-return]
+
+
+Reader = Annotated[Space, Depends(_reader)]
+Writer = Annotated[Space, Depends(_writer)]
+Admin = Annotated[Space, Depends(_admin)]

@@ -1,0 +1,157 @@
+"""Answers: records, hits and errors as JSON over HTTP.
+
+Knows: JSON, statuses. Does not know: routes, who asks. Bytes stand under "bytes" as base64, as in an export.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from extmem.errors import (
+    ExtmemError,
+    InvalidInput,
+    PromptTooLong,
+    VersionConflict,
+    WrongModel,
+)
+from extmem.reading import Hit
+from extmem.records.base import Record
+
+SAID = ("version", "created", "updated", "metadata", "author", "trust", "expires", "valid_from", "valid_to")
+_JSON = json.JSONEncoder(ensure_ascii=False).encode
+STATUSES = ((VersionConflict, 409), (InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
+
+
+class Refused(Exception):
+    """A request that is not granted: its status, the name of the error, and one line."""
+
+    def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message, self.headers = status, kind, message, headers
+
+
+def reply(said: object, status: int = 200) -> Response:
+    """JSON, as it is: what comes out of a memory needs no checks of FastAPI's."""
+    return Response(_JSON(said), status, media_type="application/json")
+
+
+def failure(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The one form of all errors."""
+    said = {"error": {"type": kind, "message": " ".join(message.split())}}
+    return Response(json.dumps(said), status, headers, media_type="application/json")
+
+
+def not_there(key: str) -> Response:
+    """The answer for a key without a value."""
+    return failure(404, "NotFound", f"there is no record {key!r}.")
+
+
+def value_json(value: object) -> dict[str, Any]:
+    """A value under "value", or under "bytes"."""
+    return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else {"value": value}
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """A record with all that is known of it."""
+    known = {name: said for name in SAID if (said := getattr(record, name)) is not None}
+    return {"key": record.key, **value_json(record.value), **known}
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit, with why it was found."""
+    beside = {"before": hit.before, "after": hit.after}
+    return {
+        "key": hit.key,
+        **value_json(hit.value),
+        "score": hit.score,
+        "parts": dict(hit.parts),
+        "words": list(hit.words),
+        "span": hit.span and list(hit.span),
+        **{side: [{"key": key, **value_json(value)} for key, value in some] for side, some in beside.items()},
+    }
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """What an error is to a client: never a path, never a trace."""
+    if isinstance(error, Refused):
+        return failure(error.status, error.kind, error.message, error.headers)
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return failure(422, "InvalidInput", f"{place}: {first['msg']}.")
+    if isinstance(error, HTTPException):
+        kind = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "InvalidInput")
+        return failure(error.status_code, kind, str(error.detail), error.headers)
+    for kind_of, status in STATUSES:
+        if isinstance(error, kind_of):
+            return failure(status, type(error).__name__, str(error))
+    if isinstance(error, ExtmemError):  # its message may name a path
+        message = "the memory cannot do that now: the server's log says why."
+        request.scope["fault"] = str(error)
+        return failure(503, type(error).__name__, message, {"retry-after": "1"})
+    return failure(500, "InternalError", "something went wrong here: the server's log says what.")
+
+
+class ClientGone(Exception):
+    """Nobody is there to write to any more."""
+
+
+class Streamed(Response):
+    """What `produce` writes from its thread, as it comes; a client that goes away stops it at its next piece.
+    An error before the first piece is answered as any other; behind it the connection breaks off."""
+
+    def __init__(self, produce: Callable[[Callable[[bytes], None]], object], media_type: str) -> None:
+        super().__init__(media_type=media_type)
+        del self.headers["content-length"]
+        self.produce = produce
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start: Message = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        gone = started = False
+        error: Exception | None = None
+
+        async def watch() -> None:
+            nonlocal gone
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+
+        async def begin() -> None:
+            nonlocal started
+            if not started:
+                started = True
+                await send(start)
+
+        async def pass_on(piece: bytes) -> None:
+            await begin()
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+        def write(piece: bytes) -> None:
+            if gone:
+                raise ClientGone
+            anyio.from_thread.run(pass_on, piece)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            try:
+                await anyio.to_thread.run_sync(partial(self.produce, write))
+            except Exception as raised:
+                error = raised
+            tasks.cancel_scope.cancel()
+        if isinstance(error, ClientGone):
+            scope["fault"] = "the client went away"
+        elif error is not None:
+            raise error
+        else:
+            await begin()
+            await send({"type": "http.response.body", "body": b""})

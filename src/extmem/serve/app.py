@@ -1,0 +1,83 @@
+"""The server, put together: routes, who may use them, limits around them.
+
+Knows: all of serve/. Does not know: how it is started (cli/serve.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from extmem.errors import ExtmemError
+from extmem.memory import Memory
+from extmem.serve import generating, records
+from extmem.serve.access import Access, Admin
+from extmem.serve.answers import Refused, failed, failure, reply
+from extmem.serve.journal import Journal
+from extmem.serve.limits import Capacity, Origin, Size, Time
+from extmem.serve.watch import Metrics, Watched
+
+if TYPE_CHECKING:
+    from extmem.lm.model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of a body, seconds until an answer begins, requests in progress, requests a second and key (0: any)."""
+
+    body: int = 16 << 20
+    seconds: float = 30.0
+    requests: int = 256
+    rate: float = 0.0
+
+
+def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> FastAPI:
+    """The routes of a memory. `direct`: its reads may run in the event loop."""
+    app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.access, app.state.metrics = Access(memory, audit, limits.rate, direct=direct), Metrics()
+    app.include_router(records.router)
+    for kind in (Refused, RequestValidationError, HTTPException, ExtmemError, Exception):
+        app.add_exception_handler(kind, failed)
+    app.add_api_route("/healthz", healthy)
+    app.add_api_route("/readyz", ready)
+    app.add_api_route("/metrics", metrics)
+    return app
+
+
+def with_model(app: FastAPI, model: LanguageModel) -> None:
+    """Lets a model write there."""
+    app.state.model, app.state.writing = model, threading.Lock()
+    app.include_router(generating.router)
+
+
+def limited(app: FastAPI, limits: Limits, log: Journal) -> ASGIApp:
+    """The routes behind their limits."""
+    inner = Size(Origin(Time(app, limits.seconds)), limits.body)
+    return Watched(Capacity(inner, limits.requests), log, app.state.metrics)
+
+
+async def healthy() -> Response:
+    """This process answers."""
+    return reply({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """The memory can be read."""
+    try:
+        await anyio.to_thread.run_sync(request.app.state.access.memory.record, "")
+    except ExtmemError:
+        return failure(503, "NotReady", "the memory cannot be read now.")
+    return reply({"status": "ok"})
+
+
+async def metrics(space: Admin, request: Request) -> Response:
+    """Figures for Prometheus."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,86 @@
+"""A model's text over HTTP: whole, as events, and for clients that leave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+
+import numpy as np
+import pytest
+from serving import Client, key, run, served
+
+from extmem import Memory
+from extmem.indexes.datastore import Entries
+
+PROMPT = "The with statement"
+
+
+@pytest.fixture(scope="module")
+def server(model, corpus, tmp_path_factory):
+    memory = tmp_path_factory.mktemp("generating") / "m"
+    with Memory(memory) as handle:
+        model.memorize(handle, corpus.parent / "manual.txt")
+    with served(memory, "--model", str(corpus.parent / "model")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server.port, key(server.folder))
+
+
+def test_a_text_is_what_the_model_writes_with_this_memory_and_cites_it(client, server, model):
+    with Memory(server.folder) as memory:
+        expected = model.generate(PROMPT, memory, max_tokens=12)
+    found = client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 12}).json
+    assert found["text"] == expected.text
+    cited = [[(c["key"], c["start"], c["end"]) for c in token["citations"]] for token in found["tokens"]]
+    assert cited == [[(c.key, c.start, c.end) for c in token.citations] for token in expected.tokens]
+    assert any(cited)
+
+
+def test_its_events_are_its_tokens(client):
+    whole = client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 12}).json
+    answer = client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 12, "stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *events, last = [line[6:] for line in answer.body.decode().split("\n\n") if line]
+    assert last == "[DONE]"
+    assert [json.loads(event) for event in events] == whole["tokens"]
+
+
+def test_a_bad_prompt_is_refused_before_the_first_event(client):
+    for said in ({"prompt": ""}, {"prompt": PROMPT, "beams": 4}, {"prompt": PROMPT, "temperature": -1.0}):
+        answer = client.ask("POST", "/v1/generate", {**said, "stream": True})
+        assert (answer.status, answer.json["error"]["type"]) == (400, "InvalidInput")
+    assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "tokens": 1}).status == 422
+
+
+def test_a_client_that_leaves_stops_the_generation(client, server):
+    said = {"prompt": PROMPT, "max_tokens": 1_000_000, "min_tokens": 1_000_000, "stream": True}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {**client.headers(), "Content-Type": "application/json"}
+    connection.request("POST", "/v1/generate", json.dumps(said), headers)
+    assert connection.getresponse().read(6) == b"data: "
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
+    log, until = server.folder.with_name("m.log"), time.monotonic() + 60
+    while "went away" not in log.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
+
+
+def test_a_memory_of_another_model_is_refused_at_the_start(corpus, model, tmp_path):
+    width = model.network.config.embedding
+    with Memory(tmp_path / "m") as memory, memory.transaction():
+        memory.store("apple", "A fruit")
+        entry = Entries(
+            memory.record("apple").id, np.ones((1, width), np.float32), np.zeros(1, int), np.array([[0, 1]])
+        )
+        memory.datastore("another", width).append([entry])
+    said = run("serve", str(tmp_path / "m"), "--port", "0", "--model", str(corpus.parent / "model"))
+    assert (said.returncode, said.stdout) == (2, "")
+    (line,) = said.stderr.strip().splitlines()
+    assert "another model" in line
