@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from extmem.cli import chat, demo, exchange, memory, model, output, records, search, tasks, translate
+from extmem.cli import chat, demo, exchange, mcp, memory, model, output, records, search, tasks, translate
 from extmem.errors import ExtmemError, VersionConflict, storage_error
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
-EXTRAS = {"sklearn": "tasks", "scipy": "tasks", "pypdf": "documents", "transformers": "writers"}  # other than lm
+EXTRAS = {
+    "sklearn": "tasks", "scipy": "tasks", "pypdf": "documents", "transformers": "writers", "mcp": "mcp",
+}  # fmt: skip  # other than lm
 STOPPED = "stopped; what was saved before is intact. Run the same command again to go on."
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (records, search, tasks, chat, translate, memory, exchange, model, demo):
+for group in (records, search, tasks, chat, translate, memory, exchange, model, mcp, demo):
     for command in group.COMMANDS:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
