@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from extmem.cli import output
 from extmem.cli.records import JsonOption, NamespaceOption, opened
+from extmem.opening import is_server
 
 
 def mcp(
@@ -23,7 +25,8 @@ def mcp(
     ends, or Ctrl-C."""
     from extmem.serve.mcp.server import MemoryServer, listening, serve_http
 
-    with opened(memory, namespace, create=not read_only) as handle:
+    place = memory if is_server(memory) else os.path.abspath(memory)  # what errors name, for the server to leave out
+    with opened(place, namespace, create=not read_only) as handle:
         server = MemoryServer(handle, tools, read_only)
         if http is None:
             server.run("stdio")

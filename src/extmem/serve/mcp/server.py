@@ -9,13 +9,12 @@ import socket
 from importlib.metadata import version
 from typing import Any
 
-import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
-from extmem.errors import ExtmemError, InvalidInput
+from extmem.errors import ExtmemError, InvalidInput, MemoryFormatError, StorageError, WrongKey
 from extmem.memory import Memory
 from extmem.serve.mcp.anthropic import Files
 from extmem.serve.mcp.mem0 import Mem0
@@ -66,8 +65,13 @@ class MemoryServer(MCPServer[Any]):
             if isinstance(cause, ValidationError):
                 raise ToolError(_refusal(cause)) from cause
             if isinstance(cause, ExtmemError):
-                raise ToolError(str(cause).replace(self.memory.records.place, "the memory")) from cause
+                raise ToolError(self._told(cause)) from cause
             raise
+
+    def _told(self, error: ExtmemError) -> str:
+        """The error's line; those that may name where the memory lies do not."""
+        lies = isinstance(error, StorageError | MemoryFormatError | WrongKey)
+        return str(error).replace(self.memory.records.place, "the memory") if lies else str(error)
 
 
 def listening(port: int) -> socket.socket:
@@ -85,6 +89,8 @@ def listening(port: int) -> socket.socket:
 
 def serve_http(server: MemoryServer, on: socket.socket) -> None:
     """Serves /mcp on a socket until it is interrupted."""
+    import uvicorn
+
     app = server.streamable_http_app(host=HOST)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)).run(sockets=[on])
 
