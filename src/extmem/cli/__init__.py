@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from extmem.cli import chat, demo, exchange, memory, model, output, records, search, serve, tasks, translate
+from extmem.cli import chat, demo, exchange, mcp, memory, model, output, records, search, serve, tasks, translate
 from extmem.errors import ExtmemError, VersionConflict, storage_error
 
 INTERRUPTED = 130  # what typer returns after Ctrl-C
@@ -25,6 +25,7 @@ EXTRAS = {  # other than lm
     "uvicorn": "serve",
     "argon2": "serve",
     "prometheus_client": "serve",
+    "mcp": "mcp",
 }
 STOPPED = "stopped; what was saved before is intact. Run the same command again to go on."
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (records, search, tasks, chat, translate, memory, exchange, model, serve, demo):
+for group in (records, search, tasks, chat, translate, memory, exchange, model, serve, mcp, demo):
     for command in group.COMMANDS:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 

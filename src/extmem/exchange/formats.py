@@ -74,7 +74,7 @@ def mem0(path: Path) -> Found:
         said = {name: fields[name] for name in ("agent_id", "run_id", "actor_id", "role", "hash") if fields.get(name)}
         metadata = {**(fields.get("metadata") or {}), **said}
         key, text = str(_field(fields, "id", path)), str(_field(fields, "memory", path))
-        yield _name(owner), [_record(key, text, metadata, fields.get("created_at"), fields.get("updated_at"))]
+        yield name_of(owner), [_record(key, text, metadata, fields.get("created_at"), fields.get("updated_at"))]
 
 
 def langgraph(path: Path) -> Found:
@@ -82,7 +82,7 @@ def langgraph(path: Path) -> Found:
     items = (_object(line, f"{path}, line {n}") for n, line in _json_texts(path))
     for fields in _json_items(path, "items") if _first(path) in ("[", "") else items:
         parts = _field(fields, "namespace", path)
-        space = "/".join(_name(str(part)) for part in ([parts] if isinstance(parts, str) else parts))
+        space = "/".join(name_of(str(part)) for part in ([parts] if isinstance(parts, str) else parts))
         key, value = str(_field(fields, "key", path)), _field(fields, "value", path)
         yield space, [_record(key, value, None, fields.get("created_at"), fields.get("updated_at"))]
 
@@ -291,6 +291,6 @@ def _moment(said: Any) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _name(part: str) -> str:
+def name_of(part: str) -> str:
     """A part of a namespace's name: '/' stands between parts only."""
     return part.replace("%", "%25").replace("/", "%2F")
