@@ -1,8 +1,14 @@
-"""How much `extmem serve` answers: wrk on one core beside it, so many connections, a memory of so many records.
+"""What a server answers under load: reads and searches a second over HTTP, and what it does beyond its capacity.
 
-    .venv/bin/python benchmarks/server.py [--records 100000] [--connections 64] [--seconds 10] [--json]
+    python benchmarks/server.py ../shared/data
+    python benchmarks/server.py ../shared/data --records 100000 --meaning --seconds 10 --json
 
-Needs wrk (apt-get install wrk) and Linux. `retrieve` asks for random keys, `search` for two random words.
+The memory holds records made of two halves of real texts (`search_speed.py`); the server is `extmem serve` in a
+process of its own, the load is wrk's (Debian's package), one thread and 64 connections on the same machine, so that
+both share its cores; `cpu_ms` is the server's own time an answer (Linux). Keys and questions (LoCoMo's) are drawn
+anew for every request. With --meaning all records are embedded by MiniLM, which takes minutes, and searches are by
+words and meaning. "beyond" has --requests 16 and as many connections: what is refused is refused at once, and reads
+succeed afterwards.
 """
 
 from __future__ import annotations
@@ -10,100 +16,126 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from search_speed import made, questions, texts
 
 from extmem import Memory
 from extmem.serve import keys
 
-WORDS = [f"w{number}" for number in range(5_000)]
-RETRIEVE = """request = function() return wrk.format("GET", "/v1/records/k" .. math.random(0, {last})) end"""
-SEARCH = """
-words = {{ {words} }}
+EXTMEM = str(Path(sys.executable).with_name("extmem"))
+CONNECTIONS = 64
+RETRIEVE = """
 request = function()
-  local said = words[math.random(#words)] .. " " .. words[math.random(#words)]
-  return wrk.format("POST", "/v1/search", nil, '{{"query": "' .. said .. '"}}')
-end"""
+  return wrk.format("GET", "/v1/records/k" .. math.random(0, {count} - 1), {{["Authorization"] = "Bearer {key}"}})
+end
+"""
+SEARCH = """
+local asked = {{{asked}}}
+request = function()
+  return wrk.format("POST", "/v1/search", {{["Authorization"] = "Bearer {key}", ["Content-Type"] = "application/json"}},
+    asked[math.random(#asked)])
+end
+"""
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+
+
+def filled(folder: Path, data: Path, count: int, meaning: bool) -> str:
+    """Makes the memory; a key that may read it."""
+    with Memory(folder) as memory:
+        memory.store_many((f"k{number}", text) for number, text in enumerate(made(texts(data), count)))
+        memory.search("the first question", by="words")
+        if meaning:
+            memory.embed("minilm", lambda done, total: print(f"{done:,} of {total:,} embedded", file=sys.stderr))
+        return keys.grant(memory, [""], "read")[1]
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """The server's address and process."""
+    command = [EXTMEM, "serve", str(folder), "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[0], process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def load(script: str, server: tuple[str, int], seconds: int, connections: int, work: Path) -> dict[str, float]:
+    """What wrk saw."""
+    (work / "load.lua").write_text(script, encoding="utf-8")
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", "-s"]
+    said = subprocess.run(
+        [*command, str(work / "load.lua"), address], capture_output=True, text=True, check=True
+    ).stdout
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    broken = re.search(r"Socket errors: (.*)", said)
+    total = int(re.search(r"(\d+) requests in", said)[1])  # type: ignore[index]
+    per_second = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # type: ignore[index]
+    no = int(refused[1]) if refused else 0
+    found = {
+        "answered_per_second": per_second * (total - no) / max(1, total),
+        "refused_per_second": per_second * no / max(1, total),
+    }
+    for part in ("50", "99"):
+        number, unit = re.search(rf"{part}%\s+([\d.]+)([a-z]+)", said).groups()  # type: ignore[union-attr]
+        found[f"p{part}_ms"] = float(number) * UNITS[unit]
+    found["cpu_ms"] = 1e3 * (cpu(server[1]) - before) / max(1, total)
+    return found | {"broken": sum(map(int, re.findall(r"\d+", broken[1]))) if broken else 0}
+
+
+def cpu(process: int) -> float:
+    """Seconds of CPU that a process has had."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def measured(data: Path, count: int, meaning: bool, seconds: int, folder: Path) -> dict[str, Any]:
+    """All figures."""
+    memory = folder / "memory"
+    key = filled(memory, data, count, meaning)
+    retrieve = RETRIEVE.format(count=count, key=key)
+    asked = ", ".join(json.dumps(json.dumps({"query": one})) for one in questions(data))
+    search = SEARCH.format(asked=asked, key=key)
+    with served(memory) as server:
+        load(retrieve, server, 2, CONNECTIONS, folder)  # warms up
+        load(search, server, 2, CONNECTIONS, folder)
+        found = {
+            "retrieve": load(retrieve, server, seconds, CONNECTIONS, folder),
+            "search": load(search, server, seconds, CONNECTIONS, folder),
+        }
+    with served(memory, "--requests", "16") as server:
+        load(search, server, 2, 8, folder)
+        found["beyond: search"] = load(search, server, seconds, CONNECTIONS, folder)
+        found["afterwards: retrieve"] = load(retrieve, server, seconds, 8, folder)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--meaning", action="store_true")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measured(Path(folder), given)
+        result = measured(given.data, given.records, given.meaning, given.seconds, Path(folder))
     if given.json:
-        print(json.dumps(rows))
+        print(json.dumps(result, indent=1))
         return
-    print(
-        "| | requests/s | p50 ms | p99 ms | the server's CPU, ms each | not answered 2xx |\n|---|---|---|---|---|---|"
-    )
-    for row in rows:
-        figures = f"{row['rate']:,.0f} | {row['p50']:.0f} | {row['p99']:.0f} | {row['cpu']:.2f} | {row['failed']:,}"
-        print(f"| {row['what']} | {figures} |")
-
-
-def measured(folder: Path, given: argparse.Namespace) -> list[dict]:
-    """A row for each kind of request."""
-    chance = random.Random(0)
-    with Memory(folder / "m") as memory:
-        memory.store_many((f"k{n}", " ".join(chance.choices(WORDS, k=20))) for n in range(given.records))
-        key = keys.grant(memory, [""], "read")[1]
-        memory.search("warm")
-    extmem = Path(sys.executable).with_name("extmem")
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [extmem, "serve", folder / "m", "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    address = server.stdout.readline().strip()
-    scripts = {
-        "retrieve": RETRIEVE.format(last=given.records - 1),
-        "search": SEARCH.format(words=", ".join(f'"{word}"' for word in WORDS)),
-    }
-    head = f'wrk.headers["Authorization"] = "Bearer {key}"\nwrk.headers["Content-Type"] = "application/json"\n'
-    try:
-        return [run(folder, what, head + script, (address, server.pid), given) for what, script in scripts.items()]
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def run(folder: Path, what: str, script: str, server: tuple[str, int], given: argparse.Namespace) -> dict:
-    """What wrk says after a second of warming up."""
-    (folder / "wrk.lua").write_text(script)
-    address, pid = server
-    words = ["wrk", "-t1", f"-c{given.connections}", "--latency", "-s", folder / "wrk.lua", address]
-    subprocess.run([*words, "-d1s"], capture_output=True, check=True)
-    before = cpu(pid)
-    said = subprocess.run([*words, f"-d{given.seconds}s"], capture_output=True, text=True, check=True).stdout
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    rate = re.search(r"Requests/sec: +([\d.]+)", said)
-    return {
-        "what": what,
-        "rate": float(rate[1]),
-        "p50": _ms(said, "50%"),
-        "p99": _ms(said, "99%"),
-        "cpu": (cpu(pid) - before) / int(re.search(r"(\d+) requests in", said)[1]) * 1e3,
-        "failed": int(failed[1]) if failed else 0,
-    }
-
-
-def cpu(pid: int) -> float:
-    """The seconds of CPU that a process has had; Linux."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def _ms(said: str, part: str) -> float:
-    number, unit = re.search(rf"{part} +([\d.]+)(us|ms|s)\b", said).groups()
-    return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
+    for name, figures in result.items():
+        print(f"{name:22}" + "  ".join(f"{what} {figure:,.1f}" for what, figure in figures.items()))
 
 
 if __name__ == "__main__":

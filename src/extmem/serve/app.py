@@ -26,7 +26,13 @@ from extmem.serve.limits import Capacity, Origin, Size, Time
 from extmem.serve.watch import Metrics, Watched
 
 if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
+
     from extmem.lm.model import LanguageModel
+
+SILENT: TelemetryConfig = {  # FastAPI's OpenTelemetry, which an environment variable could turn on
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Limits:
 
 def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> FastAPI:
     """The routes of a memory. `direct`: its reads may run in the event loop."""
-    app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT)
     app.state.access, app.state.metrics = Access(memory, audit, limits.rate, direct=direct), Metrics()
     app.include_router(records.router)
     for kind in (Refused, RequestValidationError, HTTPException, ExtmemError, Exception):
