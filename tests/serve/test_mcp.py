@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from mcp import Client, StdioServerParameters
 
 from extmem import Memory
+from extmem.errors import InvalidInput
 from extmem.exchange.importing import import_from
-from extmem.serve.mcp.server import MemoryServer
+from extmem.serve.mcp.server import MemoryServer, listening
 
 EXTMEM = str(Path(sys.executable).with_name("extmem"))
 READING = {"retrieve", "search", "list"}
@@ -412,12 +413,13 @@ def test_an_error_names_no_path(tmp_path):
     content = bytearray((place / "records.db").read_bytes())
     content[4096:] = b"\x55" * (len(content) - 4096)
 
-    async def run():
-        async with client(place) as c:
-            (place / "records.db").write_bytes(content)
-            assert str(tmp_path) not in await refused(c, "search", query="x")
+    async def run(c):
+        assert "the memory" in (said := await refused(c, "retrieve", key="1"))
+        assert str(tmp_path) not in said
 
-    anyio.run(run)
+    with Memory(place) as damaged:
+        (place / "records.db").write_bytes(content)
+        within(damaged, "extmem", run)
 
 
 @contextmanager
@@ -530,12 +532,13 @@ def test_whatever_is_said_to_a_tool_it_answers_in_one_line_and_nothing_breaks(fa
 
 def test_two_servers_on_one_memory_see_each_others_writes(tmp_path):
     async def run():
-        async with client(tmp_path / "m.mem") as one, client(tmp_path / "m.mem") as other:
-            await told(one, "store", key="apple", value="A fruit")
-            assert (await told(other, "search", query="fruit"))["hits"][0]["key"] == "apple"
-            await told(other, "forget", key="apple")
-            assert (await told(one, "search", query="fruit"))["hits"] == []
-            assert (await told(one, "list"))["keys"] == []
+        with Memory(tmp_path / "m.mem") as memory:
+            async with client(tmp_path / "m.mem") as one, Client(MemoryServer(memory)) as other:
+                await told(one, "store", key="apple", value="A fruit")
+                assert (await told(other, "search", query="fruit"))["hits"][0]["key"] == "apple"
+                await told(other, "forget", key="apple")
+                assert (await told(one, "search", query="fruit"))["hits"] == []
+                assert (await told(one, "list"))["keys"] == []
 
     anyio.run(run)
 
@@ -556,12 +559,8 @@ def test_the_same_tools_are_served_over_http_and_to_no_other_origin(tmp_path):
         said = {"Accept": "application/json, text/event-stream"}
         for wrong in ({"Origin": "https://example.org"}, {"Host": "example.org"}):
             assert httpx2.post(address, json=message, headers={**said, **wrong}).status_code in (403, 421)
-        port = address.rpartition(":")[2].removesuffix("/mcp")
-        second = subprocess.run(
-            [EXTMEM, "mcp", "other.mem", "--http", port], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert (second.returncode, second.stdout) == (2, "")
-        assert f"port {port} cannot be had" in second.stderr
+        with pytest.raises(InvalidInput, match="cannot be had"):
+            listening(int(address.rpartition(":")[2].removesuffix("/mcp")))
         server.send_signal(signal.SIGINT)
         assert b"Traceback" not in server.communicate(timeout=60)[1]
     with Memory(tmp_path / "m.mem") as memory:

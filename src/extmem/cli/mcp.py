@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated
+import signal
+from typing import Annotated, Literal
 
 import typer
 
 from extmem.cli import output
 from extmem.cli.records import JsonOption, NamespaceOption, opened
-from extmem.opening import is_server
 
 
 def mcp(
     memory: Annotated[str, typer.Argument(help="A folder, made where there is none, or postgresql://…")],
-    tools: Annotated[str, typer.Option(help="Whose tools: extmem, reference, mem0 or anthropic.")] = "extmem",
+    tools: Annotated[
+        Literal["extmem", "reference", "mem0", "anthropic"],
+        typer.Option(help="Whose tools: extmem, reference, mem0 or anthropic."),
+    ] = "extmem",
     namespace: NamespaceOption = None,
     http: Annotated[int | None, typer.Option(help="Over HTTP, on this port of this machine; 0: any free one.")] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Leave out the tools that write.")] = False,
@@ -25,10 +27,10 @@ def mcp(
     ends, or Ctrl-C."""
     from extmem.serve.mcp.server import MemoryServer, listening, serve_http
 
-    place = memory if is_server(memory) else os.path.abspath(memory)  # what errors name, for the server to leave out
-    with opened(place, namespace, create=not read_only) as handle:
+    with opened(memory, namespace, create=not read_only) as handle:
         server = MemoryServer(handle, tools, read_only)
         if http is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that reads standard input hears nothing of Ctrl-C
             server.run("stdio")
             return
         with listening(http) as socket:

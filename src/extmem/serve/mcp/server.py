@@ -5,6 +5,7 @@ Knows: the official `mcp` package. Does not know: what any tool does.
 
 from __future__ import annotations
 
+import re
 import socket
 from importlib.metadata import version
 from typing import Any
@@ -70,8 +71,9 @@ class MemoryServer(MCPServer[Any]):
 
     def _told(self, error: ExtmemError) -> str:
         """The error's line; those that may name where the memory lies do not."""
-        lies = isinstance(error, StorageError | MemoryFormatError | WrongKey)
-        return str(error).replace(self.memory.records.place, "the memory") if lies else str(error)
+        if not isinstance(error, StorageError | MemoryFormatError | WrongKey):
+            return str(error)
+        return re.sub(rf"(?<!\S){re.escape(self.memory.records.place)}(?=[\s/:]|$)", "the memory", str(error))
 
 
 def listening(port: int) -> socket.socket:
