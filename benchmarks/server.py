@@ -75,9 +75,9 @@ def load(script: str, server: tuple[str, int], seconds: int, connections: int, w
     """What wrk saw."""
     (work / "load.lua").write_text(script, encoding="utf-8")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", "-s"]
-    said = subprocess.run(
-        [*command, str(work / "load.lua"), address], capture_output=True, text=True, check=True
-    ).stdout
+    command += [str(work / "load.lua"), server[0]]
+    before = cpu(server[1])
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     broken = re.search(r"Socket errors: (.*)", said)
     total = int(re.search(r"(\d+) requests in", said)[1])  # type: ignore[index]
