@@ -41,7 +41,7 @@ class Access:
         if not grant.covers(path):
             raise Refused(404, "NotFound", f"there is no namespace {path!r}.")
         if not grant.allows(may):
-            raise Refused(403, "NotAllowed", f"this key may only {grant.may}, and this needs {may}: ask for another key.")
+            raise Refused(403, "NotAllowed", f"this key may only {grant.may}: this needs {may}; ask for another key.")
         handle = self._handles.get(path)
         if handle is None:
             handle = await anyio.to_thread.run_sync(self.memory.at, path)
