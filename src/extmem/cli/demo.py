@@ -16,7 +16,7 @@ import typer
 from extmem.cli import output
 from extmem.cli.demo_page import page
 from extmem.cli.manual import Manual, read_manual
-from extmem.cli.model import TrainingBar, show_evaluation, show_generation, token_json
+from extmem.cli.model import TrainingBar, show_evaluation, show_generation
 from extmem.cli.records import JsonOption
 from extmem.errors import InvalidInput
 from extmem.memory import Memory
@@ -139,7 +139,7 @@ def _report(
         "reduction_percent": measured["reduction_percent"],
         "seconds": round(seconds, 1),
         "generated_without_memory": alone.text,
-        "generated": {"text": written.text, "tokens": [token_json(token) for token in written.tokens]},
+        "generated": {"text": written.text, "tokens": [token.to_json() for token in written.tokens]},
         "fact": {when: answer.text for when, answer in answers.items()},
         "forgotten_equals_never_stored": same,
         "page": page_to,

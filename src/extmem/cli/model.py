@@ -5,7 +5,6 @@ torch is loaded inside the commands, so that `extmem --help` and the records' co
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from extmem.cli.records import DEFAULT, JsonOption, MemoryOption, NamespaceOptio
 
 if TYPE_CHECKING:
     from extmem.lm.evaluate import Evaluation
-    from extmem.lm.generate import GeneratedToken, Generation
+    from extmem.lm.generate import Generation
     from extmem.lm.train import Progress
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -162,7 +161,7 @@ def generate(
             seed=seed,
         )  # fmt: skip
     if as_json:
-        output.as_json({"prompt": prompt, "text": text.text, "tokens": [token_json(token) for token in text.tokens]})
+        output.as_json({"prompt": prompt, "text": text.text, "tokens": [token.to_json() for token in text.tokens]})
         return
     show_generation(text)
 
@@ -216,18 +215,6 @@ def show_generation(text: Generation) -> None:
     output.say("".join(shown))
     for key, weight in sorted(places.items(), key=lambda place: -place[1])[:5]:
         output.say(f"  [dim]{weight / max(1, len(text.tokens)):6.1%}  {escape(key)}[/dim]")
-
-
-def token_json(token: GeneratedToken) -> dict[str, Any]:
-    """One token, for machines."""
-    return {
-        "text": token.text,
-        "probability": token.probability,
-        "memory_share": token.memory_share,
-        "cache_share": token.cache_share,
-        "citations": list(map(asdict, token.citations)),
-        "shares": dict(token.shares),
-    }
 
 
 COMMANDS = (train, memorize, evaluate, generate)

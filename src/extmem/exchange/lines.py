@@ -90,6 +90,11 @@ def read(line: str | bytes, what: str) -> tuple[str, States]:
         raise InvalidInput(f"{what} is not a record of an export ({cause}): mend or delete it.", what) from error
 
 
+def value_json(value: object) -> dict[str, Any]:
+    """A value under "value", or bytes under "bytes"."""
+    return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else {"value": value}
+
+
 def check_header(line: str | bytes, what: str) -> None:
     """Raises InvalidInput where a file is not an export, or of another format."""
     try:
@@ -145,9 +150,7 @@ def _said(record: Record) -> dict[str, Any]:
     said = {name: value for name in SAID if (value := getattr(record, name)) is not None}
     if said["trust"] == 1:
         del said["trust"]
-    if isinstance(record.value, bytes):
-        return {"bytes": base64.b64encode(record.value).decode(), **said}
-    return {"value": record.value, **said}
+    return {**value_json(record.value), **said}
 
 
 def _record(key: str, said: object) -> Record:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -90,6 +90,10 @@ class GeneratedToken:
     cache_share: float
     citations: tuple[Citation, ...]
     shares: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: `shares` by name."""
+        return asdict(self) | {"shares": dict(self.shares)}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Knows: JSON, statuses. Does not know: routes, who asks. Bytes stand under "bytes
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -24,10 +23,10 @@ from extmem.errors import (
     VersionConflict,
     WrongModel,
 )
+from extmem.exchange.lines import SAID, value_json
 from extmem.reading import Hit
 from extmem.records.base import Record
 
-SAID = ("version", "created", "updated", "metadata", "author", "trust", "expires", "valid_from", "valid_to")
 _JSON = json.JSONEncoder(ensure_ascii=False).encode
 STATUSES = ((VersionConflict, 409), (InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
 
@@ -54,11 +53,6 @@ def failure(status: int, kind: str, message: str, headers: Mapping[str, str] | N
 def not_there(key: str) -> Response:
     """The answer for a key without a value."""
     return failure(404, "NotFound", f"there is no record {key!r}.")
-
-
-def value_json(value: object) -> dict[str, Any]:
-    """A value under "value", or under "bytes"."""
-    return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else {"value": value}
 
 
 def record_json(record: Record) -> dict[str, Any]:

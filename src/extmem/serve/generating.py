@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
         text = await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)
     finally:
         given_up.set()
-    return reply({"text": text.text, "tokens": [token_json(token) for token in text.tokens]})
+    return reply({"text": text.text, "tokens": [token.to_json() for token in text.tokens]})
 
 
 def _events(
@@ -78,10 +77,5 @@ def _events(
 ) -> None:
     with turn:
         for token in model.stream(said.prompt, space.memory, **said.options()):
-            write(f"data: {json.dumps(token_json(token), ensure_ascii=False)}\n\n".encode())
+            write(f"data: {json.dumps(token.to_json(), ensure_ascii=False)}\n\n".encode())
     write(b"data: [DONE]\n\n")
-
-
-def token_json(token: GeneratedToken) -> dict[str, Any]:
-    """One token: its text, and what gave it its probability."""
-    return asdict(token) | {"shares": dict(token.shares)}

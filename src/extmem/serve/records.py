@@ -26,7 +26,7 @@ from extmem.exchange.importing import import_from
 from extmem.memory import Memory
 from extmem.records.values import Value
 from extmem.serve.access import Admin, Reader, Writer
-from extmem.serve.answers import Refused, Streamed, hit_json, not_there, record_json, reply, value_json
+from extmem.serve.answers import Refused, Streamed, hit_json, not_there, record_json, reply
 
 PIECE = 1 << 16  # bytes that a stream hands on at once
 LISTED = 1_000  # keys or records in one answer
@@ -187,7 +187,7 @@ async def retrieve_many(said: KeyList, space: Reader) -> Response:
     """The values of those keys that have one."""
     found = await space.run(space.memory.retrieve_many, said.keys)
     space.note("retrieve", keys=said.keys)
-    return reply({"records": [{"key": key, **value_json(value)} for key, value in found.items()]})
+    return reply({"records": [{"key": key, **lines.value_json(value)} for key, value in found.items()]})
 
 
 @router.post("/forget")
