@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
 from extmem.memory import Memory
-from extmem.serve import generating, records
+from extmem.serve import generating, openai, records
 from extmem.serve.access import Access, Admin
 from extmem.serve.answers import Refused, failed, failure, reply
 from extmem.serve.journal import Journal
@@ -50,6 +50,7 @@ def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> Fa
     app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT)
     app.state.access, app.state.metrics = Access(memory, audit, limits.rate, direct=direct), Metrics()
     app.include_router(records.router)
+    app.include_router(openai.router)
     for kind in (Refused, RequestValidationError, HTTPException, ExtmemError, Exception):
         app.add_exception_handler(kind, failed)
     app.add_api_route("/healthz", healthy)
