@@ -353,11 +353,16 @@ def generate(
     for token in generator.beam(hypothesis) if sampling.beams > 1 else generator.stream(hypothesis):
         tokens.append(token)
         on_token(token)
-    words = model.tokenizer.encode(normalise(prompt)).words
+    text, pieces = put_together(model, words_of(model, prompt), tokens)
+    return Generation(prompt, tuple(tokens), pieces, text)
+
+
+def words_of(model: LanguageModel, prompt: str) -> list[str]:
+    """The words of a prompt, without the end that is put behind a whole text."""
+    words = list(model.tokenizer.encode(normalise(prompt)).words)
     while words and words[-1] == model.vocabulary.word(model.vocabulary.eos):
         words.pop()
-    text, pieces = put_together(model, words, tokens)
-    return Generation(prompt, tuple(tokens), pieces, text)
+    return words
 
 
 def put_together(

@@ -31,6 +31,7 @@ class Prompt(Body):
 
     prompt: str
     stream: bool = False
+    memory: bool = True
     allow_unknown: bool = False
     max_tokens: int | None = None
     min_tokens: int | None = None
@@ -45,7 +46,7 @@ class Prompt(Body):
 
     def options(self) -> dict[str, Any]:
         """What was said of how."""
-        return self.model_dump(exclude={"prompt", "stream"}, exclude_none=True)
+        return self.model_dump(exclude={"prompt", "stream", "memory"}, exclude_none=True)
 
 
 @router.post("/generate")
@@ -64,7 +65,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
 
     def write() -> Any:
         with turn:
-            return model.generate(said.prompt, space.memory, on_token=on_token, **said.options())
+            return model.generate(said.prompt, space.memory if said.memory else None, on_token=on_token, **said.options())
 
     try:
         text = await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)
@@ -76,9 +77,15 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
 def _events(
     model: LanguageModel, turn: threading.Lock, said: Prompt, space: Space, write: Callable[[bytes], None]
 ) -> None:
+    from extmem.lm.generate import put_together, words_of
+
+    tokens: list[GeneratedToken] = []
     with turn:
-        for token in model.stream(said.prompt, space.memory, **said.options()):
-            write(f"data: {json.dumps(token_json(token), ensure_ascii=False)}\n\n".encode())
+        for token in model.stream(said.prompt, space.memory if said.memory else None, **said.options()):
+            tokens.append(token)
+            piece = put_together(model, words_of(model, said.prompt), tokens)[1][-1]
+            event = json.dumps(token_json(token) | {"piece": piece}, ensure_ascii=False)
+            write(f"data: {event}\n\n".encode())
     write(b"data: [DONE]\n\n")
 
 
