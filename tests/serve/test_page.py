@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import Client, Server, key, served
 
 from extmem import LanguageModel, Memory
-from serving import Client, Server, key, served
 
 CHROMIUM = Path("/usr/bin/chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -177,9 +177,7 @@ def test_chosen_files_are_imported(server: Server, admin: Client, browser: Any, 
     assert admin.ask("GET", "/v1/records/imported%2002").status == 200
 
 
-def test_a_text_streams_in_and_its_words_say_where_they_came_from(
-    server: Server, admin: Client, browser: Any
-) -> None:
+def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "write", viewport={"width": 1100, "height": 800}) as page:
         page.get_by_label("Compare with and without memory").check()
         write(page, "A function definition")
@@ -209,9 +207,7 @@ def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Cli
 
 @pytest.mark.parametrize("locale", ["en", "zh-CN"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_view_has_a_serious_fault(
-    server: Server, admin: Client, browser: Any, scheme: str, locale: str
-) -> None:
+def test_no_view_has_a_serious_fault(server: Server, admin: Client, browser: Any, scheme: str, locale: str) -> None:
     for view in ("memory", "write", "compare"):
         with opened(browser, server, admin, view, color_scheme=scheme, locale=locale) as page:
             page.wait_for_load_state("networkidle")

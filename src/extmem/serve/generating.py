@@ -65,7 +65,9 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
 
     def write() -> Any:
         with turn:
-            return model.generate(said.prompt, space.memory if said.memory else None, on_token=on_token, **said.options())
+            return model.generate(
+                said.prompt, space.memory if said.memory else None, on_token=on_token, **said.options()
+            )
 
     try:
         text = await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)

@@ -8,6 +8,7 @@ import { t } from "./words.js";
 
 const PAGE = 30;
 const UNDO = 10_000;
+const [LONG, LINES] = [420, 5]; // of a text that is shown at once: characters, lines
 
 // What will be forgotten, until its ten seconds are over. It is forgotten only then, and hidden before: storing it anew
 // would bring back its text, but not its history nor what the model made of it.
@@ -60,9 +61,15 @@ export function show(main) {
   const rows = (records) => records.filter((one) => !leaving.has(id(one.key))).map((one) => row(one));
 
   function row(one) {
-    const item = h("li", {}, h("h2", { className: "key" }, one.key), h("p", { className: "value" }, ...marked(shown(one), one.words ?? [])),
+    const text = shown(one);
+    const value = h("p", { className: "value" }, ...marked(text, one.words ?? []));
+    const long = text.length > LONG || text.split("\n").length > LINES;
+    value.classList.toggle("long", long);
+    const whole = (event) => { value.classList.remove("long"); event.target.nextElementSibling.focus(); event.target.remove(); };
+    const item = h("li", {}, h("h2", { className: "key" }, one.key), value,
       one.parts ? why(one) : null,
       h("div", { className: "acts" },
+        long ? h("button", { className: "plain", type: "button", "aria-label": `${t("show_all")}: ${one.key}`, onclick: whole }, t("show_all")) : null,
         one.bytes === undefined ? h("button", { className: "plain", type: "button", "aria-label": `${t("edit")}: ${one.key}`, onclick: () => edit(one.key, again).catch(fail) }, t("edit")) : null,
         h("button", { className: "plain", type: "button", "aria-label": `${t("forget")}: ${one.key}`, onclick: () => forget(one.key, item) }, t("forget"))));
     return item;
