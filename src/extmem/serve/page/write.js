@@ -36,5 +36,5 @@ export function show(main) {
 
   main.replaceChildren(h("h1", {}, t("write_title")), h("p", { className: "lead" }, t("write_lead")),
     h("form", { onsubmit: write }, h("label", {}, t("prompt"), prompt),
-      h("div", { className: "bar" }, h("label", {}, t("words"), words), h("label", { className: "check grow" }, both, t("both")), stop, go)), place);
+      h("div", { className: "bar low" }, h("label", {}, t("words"), words), h("label", { className: "check grow" }, both, t("both")), stop, go)), place);
 }
