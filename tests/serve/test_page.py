@@ -60,7 +60,7 @@ def opened(browser: Any, server: Server, admin: Client, view: str, **options: An
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
-    page.add_init_script(f"sessionStorage.setItem('extmem.key', {json.dumps(admin.key)})")
+    page.add_init_script(f"location.host && sessionStorage.setItem('extmem.key', {json.dumps(admin.key)})")
     page.goto(f"http://127.0.0.1:{server.port}/#{view}")
     page.wait_for_selector("h1")
     yield page

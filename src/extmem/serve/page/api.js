@@ -89,4 +89,8 @@ export async function* generate(body, signal) {
 }
 
 /** Whether a model writes here. */
-export const writes = async () => (await fetch("/v1/generate", { headers: headers() })).status === 405;
+export async function writes() {
+  const answer = await fetch("/v1/generate", { headers: headers() }); // where there is a model, only POST is allowed
+  await answer.text();
+  return answer.status === 405;
+}
