@@ -28,6 +28,7 @@ from extmem.reading import Hit
 from extmem.records.base import Record
 
 SAID = ("version", "created", "updated", "metadata", "author", "trust", "expires", "valid_from", "valid_to")
+_JSON = json.JSONEncoder(ensure_ascii=False).encode
 STATUSES = ((VersionConflict, 409), (InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
 
 
@@ -41,7 +42,7 @@ class Refused(Exception):
 
 def reply(said: object, status: int = 200) -> Response:
     """JSON, as it is: what comes out of a memory needs no checks of FastAPI's."""
-    return Response(json.dumps(said, ensure_ascii=False), status, media_type="application/json")
+    return Response(_JSON(said), status, media_type="application/json")
 
 
 def failure(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
