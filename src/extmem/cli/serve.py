@@ -46,12 +46,13 @@ def serve(
     from extmem.serve.app import Limits
 
     with opened(memory) as handle, _listening(handle, host, port) as listener:
-        app = _app(handle, memory, model, audit, Limits(body, seconds, requests, rate))
+        app, link = _app(handle, memory, model, audit, Limits(body, seconds, requests, rate))
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         if as_json:
-            output.as_json({"address": address})
+            output.as_json({"address": address, "page": f"{address}/#link={link}"})
         else:
             output.raw(address)
+            output.raw(f"{address}/#link={link}  (the page: opens once, within ten minutes)")
         sys.stdout.flush()
         _run(app, listener)
 
@@ -126,7 +127,7 @@ def _listening(memory: Memory, host: str, port: int) -> socket.socket:
     return listener
 
 
-def _app(memory: Memory, place: str, model: str | None, audit: str | None, limits: Limits) -> ASGIApp:
+def _app(memory: Memory, place: str, model: str | None, audit: str | None, limits: Limits) -> tuple[ASGIApp, str]:
     from extmem.serve.app import build, limited, with_model
     from extmem.serve.journal import Journal
 
@@ -139,7 +140,7 @@ def _app(memory: Memory, place: str, model: str | None, audit: str | None, limit
         loaded = LanguageModel.load(model)
         loaded.datastore(memory)  # raises where only other models wrote one
         with_model(app, loaded)
-    return limited(app, limits, Journal(2))
+    return limited(app, limits, Journal(2)), app.state.access.sessions.link()
 
 
 def _run(app: ASGIApp, listener: socket.socket) -> None:

@@ -357,21 +357,28 @@ def generate(
     for token in generator.beam(hypothesis) if sampling.beams > 1 else generator.stream(hypothesis):
         tokens.append(token)
         on_token(token)
-    words = model.tokenizer.encode(normalise(prompt)).words
-    while words and words[-1] == model.vocabulary.word(model.vocabulary.eos):
-        words.pop()
-    text, pieces = put_together(model, words, tokens)
-    return Generation(prompt, tuple(tokens), pieces, text)
+    written = Written.behind(model, prompt)
+    pieces = tuple(map(written.add, tokens))
+    return Generation(prompt, tuple(tokens), pieces, written.text)
 
 
-def put_together(
-    model: LanguageModel, words: Sequence[str], tokens: Sequence[GeneratedToken]
-) -> tuple[str, tuple[str, ...]]:
-    """Words and the tokens behind them as a text, and each token as it stands in it."""
-    words, text, pieces = list(words), model.tokenizer.join(list(words)), list[str]()
-    for token in tokens:
-        words.append(token.text)
-        longer = model.tokenizer.join(words)
-        pieces.append(longer.removeprefix(text) if longer.startswith(text) else f" {token.text}")
-        text = longer
-    return text, tuple(pieces)
+class Written:
+    """A text that grows by tokens: behind words, or from nothing."""
+
+    def __init__(self, model: LanguageModel, words: Sequence[str] = ()) -> None:
+        self._join, self._words = model.tokenizer.join, list(words)
+        self.text = self._join(self._words)
+
+    @classmethod
+    def behind(cls, model: LanguageModel, prompt: str) -> Written:
+        """What stands behind a prompt, without the end that is put behind a whole text."""
+        words = list(model.tokenizer.encode(normalise(prompt)).words)
+        while words and words[-1] == model.vocabulary.word(model.vocabulary.eos):
+            words.pop()
+        return cls(model, words)
+
+    def add(self, token: GeneratedToken) -> str:
+        """The token as it stands in the text, with the space before it."""
+        self._words.append(token.text)
+        before, self.text = self.text, self._join(self._words)
+        return self.text.removeprefix(before) if self.text.startswith(before) else f" {token.text}"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from extmem.errors import InvalidInput
-from extmem.lm.generate import GeneratedToken, Generation, cited_places, put_together
+from extmem.lm.generate import GeneratedToken, Generation, Written, cited_places
 from extmem.lm.network import NetworkState
 from extmem.lm.sentence import Sentence
 from extmem.lm.sources import words_before
@@ -203,8 +203,9 @@ def spelled(
     model: LanguageModel, source: str, tokens: Sequence[GeneratedToken], written: str | None = None
 ) -> Generation:
     """Tokens as a text, or of the text that is `written`, and each as it stands in it."""
-    text, pieces = put_together(model, [], tokens)
-    return Generation(source, tuple(tokens), pieces, text.strip() if written is None else written)
+    growing = Written(model)
+    pieces = tuple(map(growing.add, tokens))
+    return Generation(source, tuple(tokens), pieces, growing.text.strip() if written is None else written)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from extmem.serve.answers import Refused
 from extmem.serve.journal import Journal
 from extmem.serve.keys import Grant, Keys
 from extmem.serve.limits import Rate
+from extmem.serve.sessions import Sessions
 
 R = TypeVar("R")
 HANDLES = 1_000  # of namespaces, kept at once
@@ -31,6 +32,7 @@ class Access:
     def __init__(self, memory: Memory, audit: Journal, rate: float, *, direct: bool, threads: int = 8) -> None:
         self.memory, self.audit, self.direct = memory, audit, direct
         self.keys, self.rate = Keys(memory, direct=direct), Rate(rate)
+        self.sessions = Sessions()
         self.threads = anyio.CapacityLimiter(threads)
         self._handles: dict[str, Memory] = {"": memory}
 
@@ -53,6 +55,7 @@ class Access:
     async def _grant(self, request: Request) -> Grant:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         grant = await self.keys.of(key.strip()) if scheme.lower() == "bearer" else None
+        grant = grant or self.sessions.of(key.strip())
         if grant is None:
             message = "give a key that is valid: Authorization: Bearer em_…"
             raise Refused(401, "NoKey", message, {"www-authenticate": "Bearer"})

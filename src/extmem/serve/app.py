@@ -18,11 +18,12 @@ from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
 from extmem.memory import Memory
-from extmem.serve import generating, openai, records
+from extmem.serve import generating, openai, page_files, records
 from extmem.serve.access import Access, Admin
 from extmem.serve.answers import Refused, failed, failure, reply
 from extmem.serve.journal import Journal
 from extmem.serve.limits import Capacity, Origin, Size, Time
+from extmem.serve.page_files import Page
 from extmem.serve.watch import Metrics, Watched
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> Fa
     app.state.access, app.state.metrics = Access(memory, audit, limits.rate, direct=direct), Metrics()
     app.include_router(records.router)
     app.include_router(openai.router)
+    app.include_router(page_files.router)
     for kind in (Refused, RequestValidationError, HTTPException, ExtmemError, Exception):
         app.add_exception_handler(kind, failed)
     app.add_api_route("/healthz", healthy)
@@ -66,9 +68,9 @@ def with_model(app: FastAPI, model: LanguageModel) -> None:
 
 
 def limited(app: FastAPI, limits: Limits, log: Journal) -> ASGIApp:
-    """The routes behind their limits."""
+    """The routes behind their limits, and the page beside them."""
     inner = Size(Origin(Time(app, limits.seconds)), limits.body)
-    return Watched(Capacity(inner, limits.requests), log, app.state.metrics)
+    return Page(Watched(Capacity(inner, limits.requests), log, app.state.metrics))
 
 
 async def healthy() -> Response:

@@ -21,6 +21,7 @@ from extmem.serve.records import Body
 if TYPE_CHECKING:
     from extmem.lm.generate import GeneratedToken
     from extmem.lm.model import LanguageModel
+    from extmem.memory import Memory
 
 router = APIRouter(prefix="/v1")
 
@@ -30,6 +31,7 @@ class Prompt(Body):
 
     prompt: str
     stream: bool = False
+    memory: bool = True
     allow_unknown: bool = False
     max_tokens: int | None = None
     min_tokens: int | None = None
@@ -44,7 +46,11 @@ class Prompt(Body):
 
     def options(self) -> dict[str, Any]:
         """What was said of how."""
-        return self.model_dump(exclude={"prompt", "stream"}, exclude_none=True)
+        return self.model_dump(exclude={"prompt", "stream", "memory"}, exclude_none=True)
+
+    def memory_of(self, space: Space) -> Memory | None:
+        """What it is written with; None where it shall be without."""
+        return space.memory if self.memory else None
 
 
 @router.post("/generate")
@@ -63,19 +69,26 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
 
     def write() -> Any:
         with turn:
-            return model.generate(said.prompt, space.memory, on_token=on_token, **said.options())
+            return model.generate(said.prompt, said.memory_of(space), on_token=on_token, **said.options())
 
     try:
         text = await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)
     finally:
         given_up.set()
-    return reply({"text": text.text, "tokens": [token.to_json() for token in text.tokens]})
+    return reply({"text": text.text, "tokens": list(map(_token, text.tokens, text.pieces))})
 
 
 def _events(
     model: LanguageModel, turn: threading.Lock, said: Prompt, space: Space, write: Callable[[bytes], None]
 ) -> None:
+    from extmem.lm.generate import Written
+
     with turn:
-        for token in model.stream(said.prompt, space.memory, **said.options()):
-            write(f"data: {json.dumps(token.to_json(), ensure_ascii=False)}\n\n".encode())
+        written = Written.behind(model, said.prompt)
+        for token in model.stream(said.prompt, said.memory_of(space), **said.options()):
+            write(f"data: {json.dumps(_token(token, written.add(token)), ensure_ascii=False)}\n\n".encode())
     write(b"data: [DONE]\n\n")
+
+
+def _token(token: GeneratedToken, piece: str) -> dict[str, Any]:
+    return token.to_json() | {"piece": piece}

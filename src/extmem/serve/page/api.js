@@ -1,0 +1,96 @@
+// The routes of /v1. Knows: HTTP, the key of this tab. Does not know: what is shown.
+// The key is kept in sessionStorage: it ends with the tab, and no other site can have it sent.
+
+const KEPT = "extmem.key";
+export let namespace = "";
+
+export const signedIn = () => sessionStorage.getItem(KEPT) !== null;
+export const signIn = (key) => sessionStorage.setItem(KEPT, key);
+export const signOut = () => sessionStorage.removeItem(KEPT);
+export const within = (path) => { namespace = path; };
+
+export class Failed extends Error {
+  constructor(status, said) {
+    super(said?.message ?? `HTTP ${status}`);
+    this.status = status;
+  }
+}
+
+const headers = () => ({ Authorization: `Bearer ${sessionStorage.getItem(KEPT)}` });
+
+function address(path, query = {}) {
+  const said = new URLSearchParams(query);
+  if (namespace) said.set("namespace", namespace);
+  return `/v1/${path}${said.size ? `?${said}` : ""}`;
+}
+
+async function send(method, path, { body, query, ...rest } = {}) {
+  const given = body === undefined ? {} : { body: JSON.stringify(body) };
+  const kind = body === undefined ? {} : { "Content-Type": "application/json" };
+  const answer = await fetch(address(path, query), { method, headers: { ...headers(), ...kind }, ...given, ...rest });
+  if (answer.ok) return answer;
+  const said = await answer.json().catch(() => null);
+  if (answer.status === 401) document.dispatchEvent(new CustomEvent("signed-out"));
+  throw new Failed(answer.status, said?.error);
+}
+
+const json = async (...given) => (await send(...given)).json();
+const named = (key) => `records/${encodeURIComponent(key)}`;
+
+export async function open(link) {
+  const body = JSON.stringify({ link });
+  const answer = await fetch("/v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const said = await answer.json();
+  if (!answer.ok) throw new Failed(answer.status, said.error);
+  signIn(said.session);
+}
+
+export const stats = () => json("GET", "stats");
+export const page = (after, limit) =>
+  json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
+export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
+export const record = (key) => json("GET", named(key));
+export const store = (key, body) => json("PUT", named(key), { body });
+export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving });
+export const exported = async () => (await send("GET", "export")).blob();
+
+/** Sends a file to be imported; `progress` is told the part that was sent. */
+export function importFile(file, kind, progress) {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", address("import", { kind }));
+    request.setRequestHeader("Authorization", headers().Authorization);
+    request.upload.onprogress = (event) => progress(event.loaded / event.total);
+    request.onerror = () => failed(new Failed(0, null));
+    request.onload = () => {
+      const said = JSON.parse(request.responseText || "{}");
+      if (request.status === 200) done(said); else failed(new Failed(request.status, said.error));
+    };
+    request.send(file);
+  });
+}
+
+/** The tokens of a text as they come. */
+export async function* generate(body, signal) {
+  const answer = await send("POST", "generate", { body: { ...body, stream: true }, signal });
+  const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await lines.read();
+    if (done) throw new Failed(0, { message: "the text broke off" });
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const said = event.slice("data: ".length);
+      if (said === "[DONE]") return;
+      yield JSON.parse(said);
+    }
+  }
+}
+
+/** Whether a model writes here. */
+export async function writes() {
+  const answer = await fetch("/v1/generate", { headers: headers() }); // where there is a model, only POST is allowed
+  await answer.text();
+  return answer.status === 405;
+}

@@ -1,0 +1,62 @@
+// All that the page says, in English and Chinese. Knows: nothing else.
+
+const WORDS = {
+  en: {
+    other: "中文", skip: "Skip to the content", view_memory: "Memory", view_write: "Write", view_compare: "Forget and compare",
+    namespace: "Namespace", whole: "Whole memory",
+    sign_title: "Open this memory", sign_lead: "Start the server again for a new one-time link, or paste a key that extmem grant printed.",
+    sign_key: "Key", sign_open: "Open", sign_bad: "This key or link does not open the memory.",
+    memory_title: "What is remembered", memory_lead: "Everything the model can look up. Change a record, and what it says changes; forget one, and it is gone.",
+    search: "Search", search_hint: "Search by words or meaning", show_all: "Show all of it", more: "More", empty: "Nothing is remembered here yet. Add a record, or drop a file.",
+    none: "Nothing matches this search.", records: "records", datastore: "datastore", entries: "entries", add: "Add a record", edit: "Edit", forget: "Forget",
+    key: "Key", value: "Text", save: "Save", cancel: "Cancel", bytes: "bytes", score: "score", matched: "matched",
+    conflict: "Someone else changed this record while you were editing. It now says:", conflict_again: "Save again to put your text in its place, or cancel to keep theirs.",
+    taken: "There is already a record with this key.", saved: "Saved.", not_json: "This record is structured data: the text must be valid JSON.",
+    forgetting: (key) => `“${key}” will be forgotten in ten seconds.`, undo: "Undo", forgotten: (key) => `“${key}” is forgotten.`,
+    drop: "Drop text or JSON-lines files here, or", choose: "choose files", importing: (name) => `Importing ${name}`, imported: (count) => `${count} records imported.`,
+    export: "Export", write_title: "Write with the memory", write_lead: "The greener a word, the more of its probability came from memory. Point at one, or tab to it, to see its source.",
+    prompt: "Prompt", words: "Words at most", both: "Compare with and without memory", write: "Write", stop: "Stop",
+    with: "With memory", without: "Without memory", cites_none: "Choose a word with a dotted line to see where it came from.", probability: "probability", from_memory: "from memory", gone: "This record is no longer there.",
+    compare_title: "Forget and compare", compare_lead: "See what the model writes, forget one record for good, and see what it writes then.",
+    record: "Record", before: "Before", after: "After forgetting", forget_now: "Forget it and compare", sure: (key) => `Forget “${key}” for good? This cannot be undone.`,
+    see: "Write with it", same: "The text is the same: this record did not change it.", differs: "The underlined words are different.", compare_none: "There is no record to forget.",
+    failed: (why) => `That did not work: ${why}`,
+  },
+  zh: {
+    other: "English", skip: "跳到正文", view_memory: "记忆", view_write: "写作", view_compare: "遗忘与对比",
+    namespace: "命名空间", whole: "全部记忆",
+    sign_title: "打开这份记忆", sign_lead: "重新启动服务器可得到新的一次性链接，也可以粘贴 extmem grant 打印的密钥。",
+    sign_key: "密钥", sign_open: "打开", sign_bad: "这个密钥或链接无法打开记忆。",
+    memory_title: "记住了什么", memory_lead: "模型能查到的一切都在这里。改一条记录，它的回答随之改变；忘掉一条，就真的没有了。",
+    search: "搜索", search_hint: "按词语或含义搜索", show_all: "显示全文", more: "更多", empty: "这里还没有记忆。添加一条记录，或拖入文件。",
+    none: "没有符合的记录。", records: "条记录", datastore: "数据存储", entries: "个条目", add: "添加记录", edit: "编辑", forget: "忘掉",
+    key: "键", value: "文本", save: "保存", cancel: "取消", bytes: "字节", score: "得分", matched: "匹配",
+    conflict: "在你编辑时，别人改了这条记录。现在的内容是：", conflict_again: "再次保存会用你的文本取代它；取消则保留对方的。",
+    taken: "已有使用这个键的记录。", saved: "已保存。", not_json: "这条记录是结构化数据，内容必须是有效的 JSON。",
+    forgetting: (key) => `“${key}”将在十秒后被忘掉。`, undo: "撤销", forgotten: (key) => `“${key}”已被忘掉。`,
+    drop: "把文本或 JSON 行文件拖到这里，或", choose: "选择文件", importing: (name) => `正在导入 ${name}`, imported: (count) => `已导入 ${count} 条记录。`,
+    export: "导出", write_title: "借助记忆写作", write_lead: "词的绿色越深，来自记忆的概率越大。指向它，或用 Tab 键移到它，就能看到出处。",
+    prompt: "开头", words: "最多词数", both: "对比有记忆与无记忆", write: "写", stop: "停止",
+    with: "有记忆", without: "无记忆", cites_none: "选择带虚线的词，看它来自哪里。", probability: "概率", from_memory: "来自记忆", gone: "这条记录已经不在了。",
+    compare_title: "遗忘与对比", compare_lead: "先看模型写什么，再永久忘掉一条记录，看它之后写什么。",
+    record: "记录", before: "之前", after: "忘掉之后", forget_now: "忘掉并对比", sure: (key) => `永久忘掉“${key}”？此操作无法撤销。`,
+    see: "先写一遍", same: "文本相同：这条记录没有影响它。", differs: "有下划线的词不同。", compare_none: "没有可以忘掉的记录。",
+    failed: (why) => `没有成功：${why}`,
+  },
+};
+
+const KEPT = "extmem.language";
+let language = localStorage.getItem(KEPT) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+
+export const spoken = () => language;
+
+export function switchLanguage() {
+  language = language === "en" ? "zh" : "en";
+  localStorage.setItem(KEPT, language);
+}
+
+/** What is said for a name; with a value where it takes one. */
+export function t(name, given) {
+  const said = WORDS[language][name];
+  return typeof said === "function" ? said(given) : said;
+}

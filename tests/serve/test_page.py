@@ -1,0 +1,239 @@
+"""The page in a real browser, against a real server and a real model. EXTMEM_SCREENSHOTS names a folder for what it
+looked like."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import Client, Server, key, served
+
+from extmem import LanguageModel, Memory
+
+CHROMIUM = Path("/usr/bin/chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed (apt-get install chromium)")
+
+FACTS = {f"note {n:02}": f"Note number {n} tells of a lamp by the door." for n in range(40)}
+FILLED = {"memory": ".records > li", "write": "textarea", "compare": "option[value=assert]"}
+SCRIPT = 150_000  # bytes, of issue 9
+
+
+@pytest.fixture(scope="module")
+def server(model: LanguageModel, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("page") / "memory"
+    with Memory(folder) as memory:
+        model.memorize(memory, {path.stem: path.read_text() for path in sorted(corpus.iterdir())[:3]})
+        for name, text in FACTS.items():
+            memory.store(name, text)
+    with served(folder, "--model", str(corpus.parent / "model")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(server: Server) -> Client:
+    return Client(server.port, key(server.folder))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as play:
+        running = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@contextmanager
+def opened(browser: Any, server: Server, admin: Client, view: str, **options: Any) -> Iterator[Any]:
+    """A page with a key in its tab; a script error or a refused resource fails the test."""
+    context = browser.new_context(**{"locale": "en", **options})
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+    page.add_init_script(f"location.host && sessionStorage.setItem('extmem.key', {json.dumps(admin.key)})")
+    page.goto(f"http://127.0.0.1:{server.port}/#{view}")
+    page.wait_for_selector("h1")
+    yield page
+    context.close()
+    assert not wrong
+
+
+def kept(page: Any, name: str) -> None:
+    if folder := os.environ.get("EXTMEM_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def link(server: Server) -> str:
+    return server.process.stdout.readline().split()[0]
+
+
+def write(page: Any, prompt: str) -> None:
+    page.get_by_label("Prompt").fill(prompt)
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.wait_for_selector(".token")
+    page.wait_for_selector("button.main:enabled", timeout=60_000)
+
+
+def test_the_printed_link_opens_the_page_once(server: Server, browser: Any) -> None:
+    address = link(server)
+    for expected in ("What is remembered", "Open this memory"):
+        context = browser.new_context(locale="en")
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("heading", name=expected).wait_for()
+        assert "link" not in page.url
+        context.close()
+
+
+def test_without_a_key_only_the_page_itself_is_answered(server: Server) -> None:
+    nobody = Client(server.port)
+    page = nobody.ask("GET", "/")
+    assert page.status == 200
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert nobody.ask("GET", "/v1/records").status == 401
+    assert nobody.ask("GET", "/page/../serve.py").status == 404
+    assert nobody.ask("POST", "/v1/session", {"link": "guessed"}).status == 401
+    assert Client(server.port, "es_guessed").ask("GET", "/v1/records").status == 401
+
+
+def test_a_search_marks_what_matched_and_says_the_score(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        page.get_by_label("Search").fill("number 17")
+        page.get_by_role("button", name="Search").click()
+        first = page.locator(".records > li").first
+        first.locator("mark", has_text="17").wait_for()
+        assert first.locator(".key").text_content() == "note 17"
+        assert re.search(r"score \d", first.text_content())
+        kept(page, "search")
+
+
+def test_records_come_a_page_at_a_time(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        more = page.get_by_role("button", name="More")
+        more.wait_for()
+        seen = page.locator(".records > li").count()
+        more.click()
+        more.wait_for(state="detached")
+        assert page.locator(".records > li").count() > seen
+
+
+def test_a_record_is_added_and_changed(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        page.get_by_role("button", name="Add a record").click()
+        page.get_by_label("Key").fill("added/here")
+        page.get_by_label("Text").fill("first")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Saved.").wait_for()
+        assert admin.ask("GET", "/v1/records/added%2Fhere").json["value"] == "first"
+        page.get_by_role("button", name="Edit: added/here").click()
+        page.get_by_label("Text").fill("second")
+        admin.ask("PUT", "/v1/records/added%2Fhere", {"value": "another's"})
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Someone else changed").wait_for()
+        assert page.get_by_role("dialog").get_by_text("another's").is_visible()
+        assert admin.ask("GET", "/v1/records/added%2Fhere").json["value"] == "another's"
+        kept(page, "conflict")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert admin.ask("GET", "/v1/records/added%2Fhere").json["value"] == "second"
+
+
+def test_forgetting_can_be_undone_and_is_done_when_the_page_is_left(
+    server: Server, admin: Client, browser: Any
+) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        before = admin.ask("GET", "/v1/records/note%2000").json
+        page.get_by_role("button", name="Forget: note 00").click()
+        assert not page.get_by_role("button", name="Forget: note 00").is_visible()
+        kept(page, "undo")
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_role("button", name="Forget: note 00").wait_for()
+        assert admin.ask("GET", "/v1/records/note%2000").json == before
+        page.get_by_role("button", name="Forget: note 01").click()
+        assert admin.ask("GET", "/v1/records/note%2001").status == 200
+        page.goto("about:blank")
+        ends = time.monotonic() + 5  # its ten seconds are not over
+        while (status := admin.ask("GET", "/v1/records/note%2001").status) == 200 and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert status == 404
+
+
+def test_chosen_files_are_imported(server: Server, admin: Client, browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("a file of its own")
+    (tmp_path / "many.jsonl").write_bytes(admin.ask("GET", "/v1/export").body.replace(b'"note 02"', b'"imported 02"'))
+    with opened(browser, server, admin, "memory") as page:
+        page.locator("input[type=file]").set_input_files([tmp_path / "one.txt", tmp_path / "many.jsonl"])
+        page.get_by_text("records imported").wait_for()
+    assert admin.ask("GET", "/v1/records/one.txt").json["value"] == "a file of its own"
+    assert admin.ask("GET", "/v1/records/imported%2002").status == 200
+
+
+def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "write", viewport={"width": 1100, "height": 800}) as page:
+        page.get_by_label("Compare with and without memory").check()
+        write(page, "A function definition")
+        assert page.locator("section.text").count() == 2
+        cited = page.locator(".token[tabindex]").first
+        cited.focus()
+        page.locator(".cites blockquote mark").first.wait_for()
+        assert page.locator(".cites blockquote mark").first.text_content().strip()
+        assert "from memory" in page.locator(".cites").text_content()
+        assert float(cited.evaluate("one => one.style.getPropertyValue('--share')")) > 0
+        kept(page, "write")
+
+
+def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "compare", viewport={"width": 1100, "height": 800}) as page:
+        page.on("dialog", lambda asked: asked.accept())
+        chosen = "async"
+        page.get_by_label("Record").select_option(chosen)
+        page.get_by_label("Prompt").fill("A function definition")
+        page.get_by_role("button", name="Write with it").click()
+        page.get_by_role("button", name="Forget it and compare").click(timeout=60_000)
+        page.locator("main > p[role=status]:not(:empty)").wait_for(timeout=60_000)
+        assert page.locator("section.text").count() == 2
+        assert admin.ask("GET", f"/v1/records/{chosen}").status == 404
+        kept(page, "compare")
+
+
+@pytest.mark.parametrize("locale", ["en", "zh-CN"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_has_a_serious_fault(server: Server, admin: Client, browser: Any, scheme: str, locale: str) -> None:
+    for view in ("memory", "write", "compare"):
+        with opened(browser, server, admin, view, color_scheme=scheme, locale=locale) as page:
+            page.locator(FILLED[view]).first.wait_for(state="attached")
+            kept(page, f"{view}-{scheme}-{locale}")
+            found = axe.Axe().run(page).response["violations"]
+            serious = [one for one in found if one["impact"] in ("serious", "critical")]
+            assert not serious, json.dumps(serious, indent=1)[:4000]
+
+
+def test_a_phone_shows_every_view_without_scrolling_sideways(server: Server, admin: Client, browser: Any) -> None:
+    for view in ("memory", "write", "compare"):
+        with opened(browser, server, admin, view, viewport={"width": 320, "height": 640}) as page:
+            page.locator(FILLED[view]).first.wait_for(state="attached")
+            kept(page, f"{view}-phone")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_both_languages_say_the_same_things() -> None:
+    words = files("extmem.serve").joinpath("page/words.js").read_text(encoding="utf-8")
+    english, chinese = (set(re.findall(r"(\w+): (?:\"|\()", half)) for half in words.split("  zh: {"))
+    assert english - {"en"} == chinese
+    assert len(chinese) > 50
+
+
+def test_all_script_is_small() -> None:
+    scripts = [one for one in files("extmem.serve").joinpath("page").iterdir() if one.name.endswith(".js")]
+    assert len(scripts) > 5
+    assert sum(len(one.read_bytes()) for one in scripts) < SCRIPT
