@@ -1,27 +1,23 @@
-"""The page in a real browser, against a real server and a real model. EXTMEM_SCREENSHOTS names a folder for what it
-looked like."""
+"""The page in a real browser, against a real server and a real model."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import browser, faults, in_a_browser, kept, opened
 from serving import Client, Server, key, served
 
 from extmem import LanguageModel, Memory
 
-CHROMIUM = Path("/usr/bin/chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed (apt-get install chromium)")
+pytestmark = in_a_browser
+__all__ = ["browser"]  # a fixture
 
 FACTS = {f"note {n:02}": f"Note number {n} tells of a lamp by the door." for n in range(40)}
 FILLED = {"memory": ".records > li", "write": "textarea", "compare": "option[value=assert]"}
@@ -42,35 +38,6 @@ def server(model: LanguageModel, corpus: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def admin(server: Server) -> Client:
     return Client(server.port, key(server.folder))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-@contextmanager
-def opened(browser: Any, server: Server, admin: Client, view: str, **options: Any) -> Iterator[Any]:
-    """A page with a key in its tab; a script error or a refused resource fails the test."""
-    context = browser.new_context(**{"locale": "en", **options})
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
-    page.add_init_script(f"location.host && sessionStorage.setItem('extmem.key', {json.dumps(admin.key)})")
-    page.goto(f"http://127.0.0.1:{server.port}/#{view}")
-    page.wait_for_selector("h1")
-    yield page
-    context.close()
-    assert not wrong
-
-
-def kept(page: Any, name: str) -> None:
-    if folder := os.environ.get("EXTMEM_SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 def link(server: Server) -> str:
@@ -213,9 +180,7 @@ def test_no_view_has_a_serious_fault(server: Server, admin: Client, browser: Any
         with opened(browser, server, admin, view, color_scheme=scheme, locale=locale) as page:
             page.locator(FILLED[view]).first.wait_for(state="attached")
             kept(page, f"{view}-{scheme}-{locale}")
-            found = axe.Axe().run(page).response["violations"]
-            serious = [one for one in found if one["impact"] in ("serious", "critical")]
-            assert not serious, json.dumps(serious, indent=1)[:4000]
+            assert not (found := faults(page)), json.dumps(found, indent=1)[:4000]
 
 
 def test_a_phone_shows_every_view_without_scrolling_sideways(server: Server, admin: Client, browser: Any) -> None:
