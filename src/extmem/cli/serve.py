@@ -5,11 +5,10 @@ FastAPI is loaded inside the commands, so that `extmem --help` starts at once.
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import signal
-import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,13 +17,13 @@ import typer
 from extmem.cli import given, output
 from extmem.cli.records import JsonOption, opened
 from extmem.errors import InvalidInput
-from extmem.memory import Memory
 from extmem.opening import is_server
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from extmem.serve.app import Limits
+    from extmem.serve.sessions import Sessions
 
 MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://…")]
 
@@ -39,22 +38,36 @@ def serve(
     seconds: Annotated[float, typer.Option(min=0.1, help="Until an answer must begin.")] = 30.0,
     requests: Annotated[int, typer.Option(min=1, help="In progress at once; beyond it 503.")] = 256,
     rate: Annotated[float, typer.Option(min=0, help="Requests a second and key, beyond it 429; 0: any.")] = 0.0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; limits are of each.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a memory over HTTP. Keys are made by `extmem grant`; without one nothing is answered. Prints its address,
     logs on stderr, and ends on SIGTERM or Ctrl-C when it has finished what it began."""
-    from extmem.serve.app import Limits
+    from extmem.serve import keys, running
+    from extmem.serve.sessions import Sessions
 
-    with opened(memory) as handle, _listening(handle, host, port) as listener:
-        app, link = _app(handle, memory, model, audit, Limits(body, seconds, requests, rate))
+    def made() -> AbstractContextManager[ASGIApp]:
+        from extmem.serve.app import Limits
+
+        return _app(memory, model, audit, sessions, Limits(body, seconds, requests, rate))
+
+    def ready() -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        page = f"{address}/#link={sessions.link()}"
         if as_json:
-            output.as_json({"address": address, "page": f"{address}/#link={link}"})
+            output.as_json({"address": address, "page": page})
         else:
             output.raw(address)
-            output.raw(f"{address}/#link={link}  (the page: opens once, within ten minutes)")
+            output.raw(f"{page}  (the page: opens once, within ten minutes)")
         sys.stdout.flush()
-        _run(app, listener)
+
+    with tempfile.TemporaryDirectory(prefix="extmem-") as shared, running.listening(host, port) as listener:
+        sessions = Sessions(Path(shared))
+        with opened(memory) as handle:
+            if not running.is_loopback(listener) and not keys.grants(handle):
+                message = f"{host} is seen from outside and the memory has no key: extmem grant makes one."
+                raise InvalidInput(message, host)
+        running.run(made, listener, workers, Path(shared), ready)
 
 
 def grant(
@@ -105,53 +118,22 @@ def revoke(
         raise typer.Exit(1)
 
 
-def _listening(memory: Memory, host: str, port: int) -> socket.socket:
-    """A socket at that address. Raises InvalidInput."""
-    from extmem.serve import keys
-
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise InvalidInput(f"there is no address {host}: give one of this machine's.", host) from error
-    if not ipaddress.ip_address(str(address[0])).is_loopback and not keys.grants(memory):
-        raise InvalidInput(f"{host} is seen from outside and the memory has no key: extmem grant makes one.", host)
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
-        raise InvalidInput(f"{host} port {port} {cause}: give another --port.", port) from error
-    return listener
-
-
-def _app(memory: Memory, place: str, model: str | None, audit: str | None, limits: Limits) -> tuple[ASGIApp, str]:
+@contextmanager
+def _app(place: str, model: str | None, audit: str | None, sessions: Sessions, limits: Limits) -> Iterator[ASGIApp]:
     from extmem.serve.app import build, limited, with_model
     from extmem.serve.journal import Journal
 
     beside = None if is_server(place) else Path(place).resolve().with_name(f"{Path(place).resolve().name}.audit.jsonl")
     path = Path(audit) if audit else beside
-    app = build(memory, Journal.at(path) if path else Journal(None), limits, direct=not is_server(place))
-    if model is not None:
-        from extmem.lm.model import LanguageModel
+    with opened(place) as memory:
+        app = build(memory, Journal.at(path) if path else Journal(None), sessions, limits, direct=not is_server(place))
+        if model is not None:
+            from extmem.lm.model import LanguageModel
 
-        loaded = LanguageModel.load(model)
-        loaded.datastore(memory)  # raises where only other models wrote one
-        with_model(app, loaded)
-    return limited(app, limits, Journal(2)), app.state.access.sessions.link()
-
-
-def _run(app: ASGIApp, listener: socket.socket) -> None:
-    import uvicorn
-
-    for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
-        signal.signal(ending, lambda *_: None)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off"
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+            loaded = LanguageModel.load(model)
+            loaded.datastore(memory)  # raises where only other models wrote one
+            with_model(app, loaded)
+        yield limited(app, limits, Journal(2))
 
 
 COMMANDS = (serve, grant, grants, revoke)
