@@ -17,6 +17,7 @@ import typer
 
 from extmem.cli import given, output
 from extmem.cli.records import JsonOption, opened
+from extmem.cli.tasks import WriterOption
 from extmem.errors import InvalidInput
 from extmem.memory import Memory
 from extmem.opening import is_server
@@ -32,6 +33,7 @@ MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://â
 def serve(
     memory: MemoryArgument,
     model: Annotated[str | None, typer.Option(help="A model's folder, for /v1/generate.")] = None,
+    writer: WriterOption = "",
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     audit: Annotated[str | None, typer.Option(help="Where to note who did what; else MEMORY.audit.jsonl.")] = None,
@@ -46,7 +48,7 @@ def serve(
     from extmem.serve.app import Limits
 
     with opened(memory) as handle, _listening(handle, host, port) as listener:
-        app, link = _app(handle, memory, model, audit, Limits(body, seconds, requests, rate))
+        app, link = _app(handle, memory, model, writer, audit, Limits(body, seconds, requests, rate))
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         if as_json:
             output.as_json({"address": address, "page": f"{address}/#link={link}"})
@@ -127,13 +129,19 @@ def _listening(memory: Memory, host: str, port: int) -> socket.socket:
     return listener
 
 
-def _app(memory: Memory, place: str, model: str | None, audit: str | None, limits: Limits) -> tuple[ASGIApp, str]:
+def _app(
+    memory: Memory, place: str, model: str | None, writer: str, audit: str | None, limits: Limits
+) -> tuple[ASGIApp, str]:
     from extmem.serve.app import build, limited, with_model
     from extmem.serve.journal import Journal
+    from extmem.tasks.chat import TOLD
+    from extmem.writers.base import writer_named
 
     beside = None if is_server(place) else Path(place).resolve().with_name(f"{Path(place).resolve().name}.audit.jsonl")
     path = Path(audit) if audit else beside
-    app = build(memory, Journal.at(path) if path else Journal(None), limits, direct=not is_server(place))
+    writes = writer_named(writer, TOLD) if writer else None
+    journal = Journal.at(path) if path else Journal(None)
+    app = build(memory, journal, limits, direct=not is_server(place), writer=writes)
     if model is not None:
         from extmem.lm.model import LanguageModel
 
