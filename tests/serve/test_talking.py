@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Client, Server, key, served
+from serving import Client, Server, key, run, served
 
 from chat_server import PIECES, StreamingServer, streaming_server
 from extmem import Memory
@@ -217,6 +217,15 @@ def test_a_client_that_leaves_ends_the_writer_and_what_was_said_is_kept(model: S
         assert kept[0]["value"] == "I love hiking."
         assert kept[1]["metadata"]["broken"] is True
         assert "".join(PIECES).startswith(kept[1]["value"])
+
+
+@pytest.mark.parametrize("writer", ["http://host", "nowhere/at all"])
+def test_a_writer_that_cannot_be_had_is_one_line_at_the_start(server: Server, writer: str) -> None:
+    done = run("serve", str(server.folder), "--port", "0", "--writer", writer)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert writer in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

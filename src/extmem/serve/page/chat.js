@@ -36,8 +36,10 @@ export function show(main) {
     log.replaceChildren();
     held.replaceChildren();
     remind();
+    const asked = user;
     try {
-      const found = await api.turns(user, LISTED);
+      const found = await api.turns(asked, LISTED);
+      if (asked !== user) return;
       space = found.namespace;
       for (const one of found.turns) {
         const about = one.metadata ?? {};
@@ -53,7 +55,7 @@ export function show(main) {
   function entry(theirs, key) {
     log.querySelector(".empty")?.remove();
     const text = h("p", { className: "value" });
-    const element = h("div", { className: theirs ? "said" : "said mine" }, h("p", { className: "small who" }, t(theirs ? "reply" : "you")), text);
+    const element = h("div", { className: theirs ? "said" : "said mine" }, h("p", { className: "small why" }, h("b", {}, t(theirs ? "reply" : "you"))), text);
     log.append(element);
     const one = { element, text, theirs };
     if (key) keep(one, key);
@@ -63,7 +65,9 @@ export function show(main) {
   /** Gives what stands in the log the key that it was kept under. */
   function keep(one, key) {
     entries.set(key, one);
-    if (!one.theirs) one.element.firstChild.append(" ", act("erase", key, () => erase(key)));
+    const who = one.element.firstChild;
+    who.append(h("span", {}, named(key)));
+    if (!one.theirs) who.append(act("erase", key, () => erase(key)));
   }
 
   function say(one, text) {
@@ -75,7 +79,7 @@ export function show(main) {
     event.preventDefault();
     const said = message.value.trim();
     if (!said || go.disabled) return;
-    go.disabled = true;
+    go.disabled = name.disabled = true;
     message.value = "";
     log.setAttribute("aria-busy", "true");
     const [mine, theirs] = [entry(false), entry(true)];
@@ -97,7 +101,7 @@ export function show(main) {
       if (error.status >= 400) { mine.element.remove(); message.value = said; } // else it may have been kept
     }
     log.setAttribute("aria-busy", "false");
-    go.disabled = false;
+    go.disabled = name.disabled = false;
   }
 
   async function replied(mine, theirs, reply, written) {
@@ -124,16 +128,18 @@ export function show(main) {
 
   /** Shows what is held of the user. */
   async function hold() {
-    const found = await api.memories(user);
+    const asked = user;
+    const found = await api.memories(asked);
+    if (asked !== user) return;
     held.replaceChildren(...found.map((one) => row(one, h("span", {}, named(one.key)),
       h("span", {}, one.turns.length ? `${t("from")} ${one.turns.map(named).join(", ")}` : t("by_hand")),
       ...one.before.map((place) => h("span", {}, `${t("earlier")}: “${place.value}” (${named(place.turn)})`)))));
     if (!found.length) held.append(h("li", { className: "small" }, t("held_none")));
   }
 
-  const row = (one, ...about) => h("li", {}, h("p", { className: "value" }, one.value), h("p", { className: "small why" }, ...about),
-    h("div", { className: "acts" }, act("edit", one.key, () => edit(one.key, () => changed(one.key).catch(fail), space).catch(fail)),
-      act("erase", one.key, () => erase(one.key))));
+  const row = (one, ...about) => h("li", {}, h("p", { className: "value" }, one.value), h("p", { className: "small why" }, ...about,
+    act("edit", one.key, () => edit(one.key, () => changed(one.key).catch(fail), space).catch(fail)),
+    act("erase", one.key, () => erase(one.key))));
 
   const act = (what, key, does) =>
     h("button", { className: "plain", type: "button", "aria-label": `${t(what)}: ${named(key)}`, onclick: does }, t(what));
