@@ -80,9 +80,7 @@ def test_what_is_held_is_changed_and_counts_at_once(server: Server, admin: Clien
         assert admin.ask("GET", "/v1/records/preference%2Fhome?namespace=me").json["value"] == "I live in Oslo"
 
 
-def test_what_is_erased_is_gone_from_the_page_and_from_the_memory(
-    server: Server, admin: Client, browser: Any
-) -> None:
+def test_what_is_erased_is_gone_from_the_page_and_from_the_memory(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "chat") as page:
         page.on("dialog", lambda asked: asked.accept())
         for text in SAID:
@@ -125,15 +123,18 @@ def test_a_writers_reply_is_shown_and_where_it_breaks_off_that_is_said(
     tmp_path: Path, browser: Any, model: str, shown: str
 ) -> None:
     admin = Client(0, key(tmp_path / "m"))
-    with streaming_server() as writer, served(tmp_path / "m", "--writer", writer.spec(model)) as running:
-        with opened(browser, running, admin, "chat") as page:
-            say(page, "I love hiking.")
-            say(page, "What shall I do on Sunday?")
-            assert page.locator(".said").last.locator("p.value").text_content() == shown
-            assert page.locator(".said").last.get_by_text("The writer failed.").count() == (model == "breaks")
-            assert page.locator("blockquote mark").count() == (model == "good")
-            assert held(page).filter(has_text="I love hiking.").count() == 1
-            kept(page, f"chat-{model}")
+    with (
+        streaming_server() as writer,
+        served(tmp_path / "m", "--writer", writer.spec(model)) as running,
+        opened(browser, running, admin, "chat") as page,
+    ):
+        say(page, "I love hiking.")
+        say(page, "What shall I do on Sunday?")
+        assert page.locator(".said").last.locator("p.value").text_content() == shown
+        assert page.locator(".said").last.get_by_text("The writer failed.").count() == (model == "breaks")
+        assert page.locator("blockquote mark").count() == (model == "good")
+        assert held(page).filter(has_text="I love hiking.").count() == 1
+        kept(page, f"chat-{model}")
 
 
 def test_it_has_no_serious_fault_and_fits_a_phone(server: Server, admin: Client, browser: Any) -> None:
