@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -92,7 +91,7 @@ def _said(talk: Chat, text: str, max_tokens: int, as_json: bool) -> Reply:
     streams = talk.writer is not None and not as_json
     reply = talk.say(text, output.piece if streams else None, max_tokens)
     if as_json:
-        output.as_json(_json(reply))
+        output.as_json(reply.to_json())
         return reply
     if not streams:
         output.raw(str(reply))
@@ -130,7 +129,7 @@ def _key(talk: Chat, what: str) -> str:
 
 def _show_memories(every: list[Preference], as_json: bool) -> None:
     if as_json:
-        output.as_json({"memories": [_preference(one) for one in every]})
+        output.as_json({"memories": [one.to_json() for one in every]})
         return
     for number, one in enumerate(every, 1):
         turns = ", ".join(one.turns) or "written by hand"
@@ -143,7 +142,7 @@ def _show_memories(every: list[Preference], as_json: bool) -> None:
 def _show_recalled(reply: Reply | None, as_json: bool) -> None:
     recalled = None if reply is None else reply.recalled
     if as_json:
-        output.as_json({"recalled": None if reply is None else _json(reply)["recalled"]})
+        output.as_json({"recalled": None if reply is None else reply.recalled.to_json()})
         return
     for one in recalled.preferences if recalled else ():
         output.raw(f"  {one.score:.2f}  {one.key}  {one.value}")
@@ -151,24 +150,6 @@ def _show_recalled(reply: Reply | None, as_json: bool) -> None:
         output.raw(f"  {hit.score:.2f}  {hit.key}  {hit.value}")
     if recalled is None or not (recalled.turns or recalled.preferences):
         output.raw("nothing")
-
-
-def _json(reply: Reply) -> dict[str, Any]:
-    return {
-        "text": reply.text, "turn": reply.turn, "key": reply.key, "failed": reply.failed,
-        "citations": [asdict(one) for one in reply.citations],
-        "learned": [_preference(one) for one in reply.learned],
-        "recalled": {
-            "turns": [{"key": hit.key, "value": hit.value, "score": hit.score} for hit in reply.recalled.turns],
-            "preferences": [_preference(one) for one in reply.recalled.preferences],
-        },
-    }  # fmt: skip
-
-
-def _preference(one: Preference) -> dict[str, Any]:
-    found: dict[str, Any] = {"key": one.key, "value": one.value, "kind": one.kind, "turns": one.turns}
-    before = [{"turn": place.turn, "value": place.text} for place in one.before]
-    return found | {"before": before, "alike": [other.key for other in one.alike]}
 
 
 COMMANDS = (chat,)

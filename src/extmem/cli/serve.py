@@ -16,6 +16,7 @@ import typer
 
 from extmem.cli import given, output
 from extmem.cli.records import JsonOption, opened
+from extmem.cli.tasks import WriterOption
 from extmem.errors import InvalidInput
 from extmem.opening import is_server
 
@@ -31,6 +32,7 @@ MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://â
 def serve(
     memory: MemoryArgument,
     model: Annotated[str | None, typer.Option(help="A model's folder, for /v1/generate.")] = None,
+    writer: WriterOption = "",
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     audit: Annotated[str | None, typer.Option(help="Where to note who did what; else MEMORY.audit.jsonl.")] = None,
@@ -49,7 +51,7 @@ def serve(
     def made() -> AbstractContextManager[ASGIApp]:
         from extmem.serve.app import Limits
 
-        return _app(memory, model, audit, sessions, Limits(body, seconds, requests, rate))
+        return _app(memory, model, writer, audit, sessions, Limits(body, seconds, requests, rate))
 
     def ready() -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
@@ -119,14 +121,21 @@ def revoke(
 
 
 @contextmanager
-def _app(place: str, model: str | None, audit: str | None, sessions: Sessions, limits: Limits) -> Iterator[ASGIApp]:
+def _app(
+    place: str, model: str | None, writer: str, audit: str | None, sessions: Sessions, limits: Limits
+) -> Iterator[ASGIApp]:
+    from extmem.serve.access import Access
     from extmem.serve.app import build, limited, with_model
     from extmem.serve.journal import Journal
+    from extmem.tasks.chat import TOLD
+    from extmem.writers.base import writer_named
 
     beside = None if is_server(place) else Path(place).resolve().with_name(f"{Path(place).resolve().name}.audit.jsonl")
     path = Path(audit) if audit else beside
     with opened(place) as memory:
-        app = build(memory, Journal.at(path) if path else Journal(None), sessions, limits, direct=not is_server(place))
+        journal = Journal.at(path) if path else Journal(None)
+        access = Access(memory, journal, sessions, limits.rate, direct=not is_server(place))
+        app = build(access, writer_named(writer, TOLD) if writer else None)
         if model is not None:
             from extmem.lm.model import LanguageModel
 

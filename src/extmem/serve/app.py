@@ -17,20 +17,19 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
-from extmem.memory import Memory
-from extmem.serve import generating, openai, page_files, records
+from extmem.serve import generating, openai, page_files, records, talking
 from extmem.serve.access import Access, Admin
 from extmem.serve.answers import Refused, failed, failure, reply
 from extmem.serve.journal import Journal
 from extmem.serve.limits import Capacity, Origin, Size, Time
 from extmem.serve.page_files import Page
-from extmem.serve.sessions import Sessions
 from extmem.serve.watch import Metrics, Watched
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
 
     from extmem.lm.model import LanguageModel
+    from extmem.writers.base import Writer
 
 SILENT: TelemetryConfig = {  # FastAPI's OpenTelemetry, which an environment variable could turn on
     "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
@@ -47,11 +46,12 @@ class Limits:
     rate: float = 0.0
 
 
-def build(memory: Memory, audit: Journal, sessions: Sessions, limits: Limits, *, direct: bool) -> FastAPI:
-    """The routes of a memory. `direct`: its reads may run in the event loop."""
+def build(access: Access, writer: Writer | None = None) -> FastAPI:
+    """The routes of a memory; `writer` replies in chats."""
     app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT)
-    app.state.access, app.state.metrics = Access(memory, audit, sessions, limits.rate, direct=direct), Metrics()
+    app.state.access, app.state.metrics, app.state.talks = access, Metrics(), talking.Talks(writer)
     app.include_router(records.router)
+    app.include_router(talking.router)
     app.include_router(openai.router)
     app.include_router(page_files.router)
     for kind in (Refused, RequestValidationError, HTTPException, ExtmemError, Exception):

@@ -11,8 +11,10 @@ recalled as numbered sources. Replies that only quote, and those that broke off,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from extmem.errors import ExtmemError, InvalidInput, ModelError
 from extmem.memory import Memory
@@ -48,6 +50,11 @@ class Recalled:
     turns: tuple[Hit, ...] = ()
     preferences: tuple[Preference, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        turns = [{"key": hit.key, "value": hit.value, "score": hit.score} for hit in self.turns]
+        return {"turns": turns, "preferences": [one.to_json() for one in self.preferences]}
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -65,16 +72,34 @@ class Reply:
     def __str__(self) -> str:
         return NOT_IN_MEMORY if self.text is None else self.text
 
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "text": self.text, "turn": self.turn, "key": self.key, "failed": self.failed,
+            "citations": [asdict(one) for one in self.citations],
+            "learned": [one.to_json() for one in self.learned],
+            "recalled": self.recalled.to_json(),
+        }  # fmt: skip
+
 
 class Chat:
     """A dialogue with one user, whose memory is the namespace of that name and nothing else. `writer` writes the
     replies (`writers.base.writer_named(spec, TOLD)`); with `words` nothing is embedded. Raises InvalidInput for a name
-    that is no namespace's: one that is empty or has a "/"."""
+    that is no namespace's, one that is empty or has a "/", and for the name under which replies are kept."""
 
     def __init__(self, memory: Memory, user: str, writer: Writer | None = None, *, words: bool = False) -> None:
+        if user == ASSISTANT:
+            raise InvalidInput(f"{user!r} is who replies: give the user another name.", user)
         self.user, self.memory, self.writer = user, memory.namespace(user), writer
         self.preferences = Preferences(self.memory)
-        self._embeds, self._last, self._conversation = not words, 0, 0
+        self.conversation = 0  # the number of its first turn; 0 before that
+        self._embeds, self._last = not words, 0
+
+    def within(self, conversation: int | None) -> Chat:
+        """This dialogue in the conversation of that number, or in a new one: of one user many may go on at once."""
+        found = copy(self)
+        found.conversation = conversation or 0
+        return found
 
     def say(self, text: str, heard: Heard | None = None, max_tokens: int = TOKENS) -> Reply:
         """The reply to what the user says; both are kept. `heard` is told a writer's reply as it comes. What the user
@@ -105,11 +130,12 @@ class Chat:
         with self.memory.transaction():
             number = self._newest() + 1
             key = _key(number)
-            self._conversation = self._conversation or number
+            if not 0 < self.conversation <= number:  # what lies ahead is no conversation's number yet
+                self.conversation = number
             metadata = {
                 "speaker": speaker,
                 "time": time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "conversation": self._conversation if conversation is None else conversation,
+                "conversation": self.conversation if conversation is None else conversation,
                 **{name: value for name, value in about.items() if value is not None},
             }
             self.memory.store(key, text, metadata=metadata, expect=0)
@@ -180,7 +206,7 @@ class Chat:
 
         try:
             written = writer.write(text, list(sources.values()), max_tokens, hear)
-        except (ExtmemError, KeyboardInterrupt) as error:
+        except BaseException as error:  # also where who listens is gone, or Ctrl-C
             half = "".join(pieces)
             key = self.record(half, ASSISTANT, broken=True, rests_on=rests_on)[0] if half else None
             if not isinstance(error, ExtmemError):

@@ -97,6 +97,12 @@ class Preference:
         """The keys of all that it is from."""
         return [self.key, *(place.turn for place in (*self.said, *self.before))]
 
+    def to_json(self) -> dict[str, Any]:
+        """For machines: others that are alike by their keys."""
+        found: dict[str, Any] = {"key": self.key, "value": self.value, "kind": self.kind, "turns": self.turns}
+        before = [{"turn": place.turn, "value": place.text} for place in self.before]
+        return found | {"before": before, "alike": [other.key for other in self.alike], "score": self.score}
+
 
 class Preferences:
     """Those of one user, in the memory of that user."""

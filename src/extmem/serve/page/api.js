@@ -20,7 +20,7 @@ const headers = () => ({ Authorization: `Bearer ${sessionStorage.getItem(KEPT)}`
 
 function address(path, query = {}) {
   const said = new URLSearchParams(query);
-  if (namespace) said.set("namespace", namespace);
+  if (namespace && !said.has("namespace")) said.set("namespace", namespace);
   return `/v1/${path}${said.size ? `?${said}` : ""}`;
 }
 
@@ -36,6 +36,7 @@ async function send(method, path, { body, query, ...rest } = {}) {
 
 const json = async (...given) => (await send(...given)).json();
 const named = (key) => `records/${encodeURIComponent(key)}`;
+const of = (space) => (space === undefined ? {} : { query: { namespace: space } });
 
 export async function open(link) {
   const body = JSON.stringify({ link });
@@ -49,8 +50,8 @@ export const stats = () => json("GET", "stats");
 export const page = (after, limit) =>
   json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
 export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
-export const record = (key) => json("GET", named(key));
-export const store = (key, body) => json("PUT", named(key), { body });
+export const record = (key, space) => json("GET", named(key), of(space));
+export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space) });
 export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving });
 export const exported = async () => (await send("GET", "export")).blob();
 
@@ -70,9 +71,18 @@ export function importFile(file, kind, progress) {
   });
 }
 
+export const turns = (user, limit) => json("GET", "chat/turns", { query: { user, limit } });
+export const memories = async (user) => (await json("GET", "chat/memories", { query: { user } })).memories;
+export const erase = async (user, key) =>
+  (await json("DELETE", `chat/memories/${encodeURIComponent(key)}`, { query: { user } })).forgotten;
+
 /** The tokens of a text as they come. */
-export async function* generate(body, signal) {
-  const answer = await send("POST", "generate", { body: { ...body, stream: true }, signal });
+export const generate = (body, signal) => events("generate", body, signal);
+/** The pieces of a reply as they come, and the whole of it. */
+export const chat = (body, signal) => events("chat", body, signal);
+
+async function* events(path, body, signal) {
+  const answer = await send("POST", path, { body: { ...body, stream: true }, signal });
   const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

@@ -12,9 +12,10 @@ export function shown(one) {
   return typeof one.value === "string" ? one.value : JSON.stringify(one.value, null, 2);
 }
 
-/** Opens the dialog: for the record of a key as it is now, or, where it is null, for a new one. */
-export async function edit(key, done) {
-  let now = key === null ? { version: 0 } : await api.record(key);
+/** Opens the dialog: for the record of a key as it is now, or, where it is null, for a new one; `space` is the
+    namespace it is in, where that is not the page's. */
+export async function edit(key, done, space) {
+  let now = key === null ? { version: 0 } : await api.record(key, space);
   const name = h("input", { required: true, value: key ?? "", readOnly: key !== null });
   const text = h("textarea", { required: true, rows: 7, value: key === null ? "" : shown(now) });
   const wrong = h("div", { role: "alert" });
@@ -29,7 +30,7 @@ export async function edit(key, done) {
   async function save(event) {
     event.preventDefault();
     try {
-      await api.store(name.value, body());
+      await api.store(name.value, body(), space);
       dialog.close();
       notice(t("saved"));
       done();
@@ -44,7 +45,7 @@ export async function edit(key, done) {
       return wrong.replaceChildren(h("p", { className: "wrong" }, why));
     }
     if (key === null) return wrong.replaceChildren(h("p", { className: "wrong" }, t("taken")));
-    const theirs = await api.record(key).catch(() => ({ version: 0, value: "" }));
+    const theirs = await api.record(key, space).catch(() => ({ version: 0, value: "" }));
     now = { ...now, version: theirs.version };
     wrong.replaceChildren(h("p", { className: "wrong" }, t("conflict")), h("p", { className: "value" }, shown(theirs)),
       h("p", { className: "wrong" }, t("conflict_again")));

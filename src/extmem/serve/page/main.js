@@ -3,13 +3,16 @@
 import * as api from "./api.js";
 import { h, notice } from "./dom.js";
 import { spoken, switchLanguage, t } from "./words.js";
+import * as chat from "./chat.js";
 import * as compare from "./compare.js";
 import * as memory from "./memory.js";
 import * as write from "./write.js";
 
-const VIEWS = { memory, write, compare };
+const VIEWS = { memory, chat, write, compare };
+const WRITES = ["write", "compare"]; // need a model
 const main = document.getElementById("main");
 let model = false;
+const can = (name) => model || !WRITES.includes(name);
 
 async function start() {
   const link = location.hash.match(/^#link=([\w-]+)$/);
@@ -55,14 +58,14 @@ function frame(current) {
   document.getElementById("skip").textContent = t("skip");
   document.getElementById("language").textContent = t("other");
   document.getElementById("namespace").setAttribute("aria-label", t("namespace"));
-  const names = current ? Object.keys(VIEWS).filter((name) => model || name === "memory") : [];
+  const names = current ? Object.keys(VIEWS).filter(can) : [];
   document.getElementById("views").replaceChildren(...names.map((name) =>
     h("a", { href: `#${name}`, ...(name === current ? { "aria-current": "page" } : {}) }, t(`view_${name}`))));
 }
 
 function show() {
   const asked = location.hash.slice(1);
-  const name = asked in VIEWS && (model || asked === "memory") ? asked : "memory";
+  const name = asked in VIEWS && can(asked) ? asked : "memory";
   frame(name);
   document.title = `${t(`view_${name}`)} · extmem`;
   VIEWS[name].show(main);

@@ -20,6 +20,11 @@ const WORDS = {
     compare_title: "Forget and compare", compare_lead: "See what the model writes, forget one record for good, and see what it writes then.",
     record: "Record", before: "Before", after: "After forgetting", forget_now: "Forget it and compare", sure: (key) => `Forget “${key}” for good? This cannot be undone.`,
     see: "Write with it", same: "The text is the same: this record did not change it.", differs: "The underlined words are different.", compare_none: "There is no record to forget.",
+    view_chat: "Chat", chat_title: "Talk with the memory", chat_lead: "It keeps what you say and answers from it. Beside the conversation is what it recalled and what it holds about you: change it, or erase it for good.",
+    user: "Talking as", said: "Message", send: "Send", chat_hint: "Enter sends, Shift and Enter begins a new line.", log: "Conversation", you: "You", reply: "Memory", sources: "Sources",
+    chat_empty: "Nothing was said yet. Tell it something about yourself, then ask.", unknown: "That is not in memory.", broke_off: "The writer failed. What you said is kept.",
+    recalled: "Recalled for this message", recalled_none: "Nothing was recalled.", held: "Held about you", held_none: "Nothing yet.", from: "from", by_hand: "written by hand", earlier: "earlier",
+    erase: "Erase", erased: (count) => `Erased, with all that rests on it: ${count}.`, turn: (number) => `turn ${number}`,
     failed: (why) => `That did not work: ${why}`,
   },
   zh: {
@@ -41,6 +46,11 @@ const WORDS = {
     compare_title: "遗忘与对比", compare_lead: "先看模型写什么，再永久忘掉一条记录，看它之后写什么。",
     record: "记录", before: "之前", after: "忘掉之后", forget_now: "忘掉并对比", sure: (key) => `永久忘掉“${key}”？此操作无法撤销。`,
     see: "先写一遍", same: "文本相同：这条记录没有影响它。", differs: "有下划线的词不同。", compare_none: "没有可以忘掉的记录。",
+    view_chat: "对话", chat_title: "与记忆对话", chat_lead: "它会留住你说的话，并据此回答。旁边是它想起的内容，以及它记住的关于你的事：可以修改，也可以永久删除。",
+    user: "对话者", said: "消息", send: "发送", chat_hint: "按 Enter 发送，Shift 加 Enter 换行。", log: "对话内容", you: "你", reply: "记忆", sources: "出处",
+    chat_empty: "还没有说过什么。先说说你自己，再提问。", unknown: "记忆里没有。", broke_off: "写作程序出错了。你说的话已保留。",
+    recalled: "为这条消息想起的", recalled_none: "没有想起什么。", held: "记住的关于你的事", held_none: "还没有。", from: "来自", by_hand: "手写", earlier: "先前",
+    erase: "删除", erased: (count) => `已删除，连同依据它的一切，共 ${count} 条。`, turn: (number) => `第 ${number} 句`,
     failed: (why) => `没有成功：${why}`,
   },
 };

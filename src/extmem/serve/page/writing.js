@@ -43,13 +43,19 @@ export function text(title, cited = true) {
 
 async function show(cites, token, word) {
   cites.asked = token;
-  const records = await Promise.all(token.citations.map((one) => api.record(one.key).catch(() => null)));
+  const list = await sources(token.citations);
   if (cites.asked !== token) return;
   cites.replaceChildren(
     h("p", { className: "small" }, `“${word}”: ${t("probability")} ${percent(token.probability)}, ${percent(token.memory_share)} ${t("from_memory")}`),
-    h("ol", {}, token.citations.map((one, at) => h("li", {},
-      h("div", { className: "line" }, h("b", {}, one.key), h("span", { className: "weight" }, percent(one.weight))),
-      records[at] ? quote(records[at], one) : h("p", { className: "small" }, t("gone"))))));
+    list);
+}
+
+/** What is cited, each place marked in its record; `space` is the namespace, where that is not the page's. */
+export async function sources(citations, space, name = (key) => key) {
+  const records = await Promise.all(citations.map((one) => api.record(one.key, space).catch(() => null)));
+  return h("ol", {}, citations.map((one, at) => h("li", {},
+    h("div", { className: "line" }, h("b", {}, name(one.key)), h("span", { className: "weight" }, percent(one.weight))),
+    records[at] ? quote(records[at], one) : h("p", { className: "small" }, t("gone")))));
 }
 
 function quote(record, { start, end }) {
