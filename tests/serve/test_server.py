@@ -224,7 +224,7 @@ def test_a_key_begins_in_its_own_namespace(alice):
         (b"[]", 422),
         (b'{"query": 1}', 422),
         (b'{"query": "a", "k": "1"}', 422),
-        (b'{"query": "a", "k": 0}', 422),
+        (b'{"query": "a", "k": 0}', 400),
         (b'{"query": "a", "unknown": 1}', 422),
         (b'{"query": "a", "where": {"x": {"$no": 1}}}', 400),
         (b'{"query": "a", "diversity": 7}', 400),

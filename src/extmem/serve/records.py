@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from extmem.errors import InvalidInput
 from extmem.exchange import lines
 from extmem.exchange.importing import import_from
 from extmem.memory import Memory
+from extmem.records.base import Record
 from extmem.records.values import Value
 from extmem.serve.access import Admin, Reader, Writer
 from extmem.serve.answers import Refused, Streamed, hit_json, not_there, record_json, reply
@@ -79,9 +80,33 @@ class Stored(Said):
 
 
 class Item(Said):
-    """One of many."""
+    """One of many; with a version it is a record as it was read, which keeps its version and times where its key is
+    new."""
 
     key: str
+    version: int | None = None
+    created: float = 0.0
+    updated: float = 0.0
+    expires: float | None = None
+    valid_from: float | None = None
+    valid_to: float | None = None
+
+    def pair(self) -> tuple[str, Value] | Record:
+        """What `Memory.store_many` takes. Raises InvalidInput."""
+        content = self.content()
+        if self.version is None:
+            return self.key, content
+        known = {name: one for name in lines.SAID if (one := getattr(self, name)) is not None}
+        return Record(self.key, content, **known)
+
+    def options(self) -> dict[str, Any]:
+        """What was said beside the value. Raises InvalidInput for times without a version."""
+        if self.version is not None:
+            return {}
+        said = self.model_dump(include={"metadata", "author", "trust", "ttl"}, exclude_unset=True)
+        if unknown := self.model_fields_set - {"key", "value", "bytes", "version", *said}:
+            raise InvalidInput(f"{min(unknown)} is said of records, which have a version: give one, or leave it out.")
+        return said
 
 
 class Items(Body):
@@ -96,11 +121,17 @@ class KeyList(Body):
     keys: list[str]
 
 
+class History(Body):
+    """Whether values that are replaced are kept."""
+
+    on: bool
+
+
 class Search(Body):
     """What is searched for: see `Memory.search`."""
 
     query: str
-    k: Annotated[int, Field(ge=1, le=LISTED)] = 10
+    k: Annotated[int, Field(le=LISTED)] = 10
     where: dict[str, Any] | None = None
     by: Literal["all", "words"] = "all"
     around: Annotated[int, Field(ge=0, le=100)] = 0
@@ -144,6 +175,14 @@ async def history(key: str, space: Reader) -> Response:
     return reply({"key": key, "versions": [record_json(record) for record in kept]})
 
 
+@router.put("/history")
+async def keep_history(said: History, space: Writer) -> Response:
+    """Whether this namespace keeps the values that are replaced."""
+    await space.run(space.memory.keep_history, said.on)
+    space.note("keep_history")
+    return reply({"on": said.on})
+
+
 @router.get("/records")
 async def listed(
     space: Reader,
@@ -168,18 +207,16 @@ async def listed(
 @router.post("/store")
 async def store_many(said: Items, space: Writer) -> Response:
     """Stores many records: all or none."""
-    pairs = [(item.key, item.content(), item.options()) for item in said.items]
+    alike = [([one.pair() for one in some], options) for options, some in groupby(said.items, Item.options)]
 
     def stored() -> None:
         with space.memory.transaction():
-            space.memory.store_many((key, value) for key, value, options in pairs if not options)
-            for key, value, options in pairs:
-                if options:
-                    space.memory.store(key, value, **options)
+            for pairs, options in alike:
+                space.memory.store_many(pairs, **options)
 
     await space.run(stored)
-    space.note("store", keys=[key for key, *_ in pairs])
-    return reply({"stored": len(pairs)})
+    space.note("store", keys=[item.key for item in said.items])
+    return reply({"stored": len(said.items)})
 
 
 @router.post("/retrieve")
@@ -231,6 +268,13 @@ async def import_(request: Request, space: Writer, kind: str = "lines") -> Respo
             raise InvalidInput(str(error).replace(file.name, "the body")) from error
     space.note("import")
     return reply(found._asdict())
+
+
+@router.get("/key")
+async def key(space: Reader) -> Response:
+    """What this key opens, and the namespace that was asked for, or else its first."""
+    opens = {"namespaces": list(space.grant.namespaces), "may": space.grant.may}
+    return reply({"id": space.grant.id, **opens, "namespace": space.path})
 
 
 @router.get("/namespaces")
