@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
@@ -29,6 +30,19 @@ from extmem.records.base import Record
 
 _JSON = json.JSONEncoder(ensure_ascii=False).encode
 STATUSES = ((InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
+
+
+class Error(BaseModel):
+    """What went wrong: the error's name, and one line."""
+
+    type: str
+    message: str
+
+
+class Failure(BaseModel):
+    """The one form of all errors."""
+
+    error: Error
 
 
 class Refused(Exception):

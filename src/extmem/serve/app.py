@@ -20,7 +20,7 @@ from extmem.errors import ExtmemError
 from extmem.memory import Memory
 from extmem.serve import generating, openai, page_files, records
 from extmem.serve.access import Access, Admin
-from extmem.serve.answers import Refused, failed, failure, reply
+from extmem.serve.answers import Failure, Refused, failed, failure, reply
 from extmem.serve.journal import Journal
 from extmem.serve.limits import Capacity, Origin, Size, Time
 from extmem.serve.page_files import Page
@@ -48,7 +48,10 @@ class Limits:
 
 def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> FastAPI:
     """The routes of a memory. `direct`: its reads may run in the event loop."""
-    app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT)
+    app = FastAPI(
+        title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT,
+        responses={"default": {"model": Failure, "description": "Refused, or failed: why, in one line"}},
+    )  # fmt: skip
     app.state.access, app.state.metrics = Access(memory, audit, limits.rate, direct=direct), Metrics()
     app.include_router(records.router)
     app.include_router(openai.router)

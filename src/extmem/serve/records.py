@@ -36,6 +36,8 @@ RETRIEVED = tuple(
     for name, place in (("key", "path"), ("as_of", "query"), ("namespace", "query"))
 )
 
+FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
 router = APIRouter(prefix="/v1")
 
 
@@ -251,7 +253,7 @@ async def export(space: Reader) -> Response:
     return Streamed(lambda write: _exported(space.memory, write), "application/x-ndjson")
 
 
-@router.post("/import")
+@router.post("/import", openapi_extra={"requestBody": {"required": True, "content": FILE}})
 async def import_(request: Request, space: Writer, kind: str = "lines") -> Response:
     """Stores what a file holds, which is the body; `kind` as in `extmem import`. What stands before a line that
     cannot be read has been stored, in batches."""
