@@ -87,8 +87,11 @@ def test_what_stands_before_a_bad_line_is_kept_and_what_stands_behind_it_is_not(
 
 def test_a_text_is_stored_under_a_name_that_tells_nothing_of_the_server(server):
     client = Client(server.port, key(server.folder, "text"))
-    client.ask("POST", "/v1/import?kind=text", body=b"A plain text.")
-    assert not [name for name in client.ask("GET", "/v1/records").json["keys"] if "extmem" in name or "tmp" in name]
+    for name in ("", "&name=notes.txt"):
+        assert client.ask("POST", f"/v1/import?kind=text{name}", body=b"A plain text.").status == 200
+    assert client.ask("GET", "/v1/records").json["keys"] == ["body", "notes.txt"]
+    for name in ("", "..", "a/b", "a%00", "a" * 300):
+        assert client.ask("POST", f"/v1/import?kind=text&name={name}", body=b"x").status == 400
 
 
 # Messages of the Model Context Protocol

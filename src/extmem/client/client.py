@@ -244,13 +244,13 @@ class Client:
         """Stores what a file holds, as `extmem import` does. What stands before a line that cannot be read has been
         stored, in batches. Raises InvalidInput, StorageError."""
         path = Path(path)
-        if not path.is_file() or path.name.endswith(".gz"):
-            raise InvalidInput(f"{path} is no file that can be sent: check the path, and unpack a .gz.", path)
+        if not path.is_file():
+            raise InvalidInput(f"{path} is no file: check the path.", path)
         kind = detect(path) if kind == "auto" else kind
         try:
             with (
                 path.open("rb") as file,
-                self._wire.opened("POST", "/v1/import", self._query(kind=kind), file) as answer,
+                self._wire.opened("POST", "/v1/import", self._query(kind=kind, name=path.name), file) as answer,
             ):
                 return Imported(**self._wire.parsed(answer.read()))
         except OSError as error:

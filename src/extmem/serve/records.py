@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from extmem.errors import InvalidInput
 from extmem.exchange import lines
-from extmem.exchange.importing import import_from
+from extmem.exchange.importing import give_up, import_from
 from extmem.memory import Memory
 from extmem.records.base import Record
 from extmem.records.values import Value
@@ -254,10 +254,12 @@ async def export(space: Reader) -> Response:
 
 
 @router.post("/import", openapi_extra={"requestBody": {"required": True, "content": FILE}})
-async def import_(request: Request, space: Writer, kind: str = "lines") -> Response:
-    """Stores what a file holds, which is the body; `kind` as in `extmem import`. What stands before a line that
-    cannot be read has been stored, in batches."""
-    with tempfile.NamedTemporaryFile(prefix="extmem-") as file:
+async def import_(request: Request, space: Writer, kind: str = "lines", name: str = "body") -> Response:
+    """Stores what a file holds, which is the body; `kind` as in `extmem import`. `name` is the file's: the key of a
+    text. What stands before a line that cannot be read has been stored, in batches."""
+    if "/" in name or "\0" in name or name in ("", ".", "..") or len(name.encode()) > 200:
+        raise InvalidInput(f"{name!r} is no name of a file: give one without folders, of at most 200 bytes.", name)
+    with tempfile.TemporaryDirectory(prefix="extmem-") as folder, (Path(folder) / name).open("wb") as file:
         try:
             async for piece in request.stream():
                 await space.run(file.write, piece)
@@ -267,6 +269,7 @@ async def import_(request: Request, space: Writer, kind: str = "lines") -> Respo
         try:
             found = await space.run(import_from, space.memory, Path(file.name), kind)
         except InvalidInput as error:
+            await space.run(give_up, space.memory, Path(file.name))
             raise InvalidInput(str(error).replace(file.name, "the body")) from error
     space.note("import")
     return reply(found._asdict())
