@@ -1,6 +1,6 @@
 """A key of one namespace never learns that another's record exists: every route of the server's own description is
-asked for a record that is there, in a namespace that is not the key's, and for one that never was anywhere. There is "bob", which
-holds it, and never was "eve"."""
+asked for a record that is there, in a namespace that is not the key's, and for one that never was anywhere. There is
+"bob", which holds it; there never was "eve"."""
 
 from __future__ import annotations
 
