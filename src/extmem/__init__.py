@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from extmem.adapters.huggingface import add_memory_layer, attach, citations, detach, memorize
     from extmem.aio import AsyncMemory
+    from extmem.client.client import Client
     from extmem.errors import ExtmemError
     from extmem.lm.model import LanguageModel
     from extmem.memory import Memory
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Memory": "extmem.memory",
     "AsyncMemory": "extmem.aio",
+    "Client": "extmem.client.client",
     "Record": "extmem.records.base",
     "LanguageModel": "extmem.lm.model",
     "ExternalMemoryLayer": "extmem.nn.memory_layer",
@@ -44,6 +46,7 @@ _HOMES = {
 __all__ = [
     "AsyncMemory",
     "Citation",
+    "Client",
     "ExternalMemoryLayer",
     "ExtmemError",
     "GatedLSTM",

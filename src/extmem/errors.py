@@ -4,7 +4,7 @@
     ├── InvalidInput        a key, value, option or text that cannot be taken
     │   └── CorpusError     a corpus that is empty, binary or unreadable
     ├── VersionConflict     a record is of another version than the writer expected
-    ├── WrongKey            an encrypted memory opened without its key, or with another one
+    ├── WrongKey            an encrypted memory, or a server, opened without its key, or with another one
     ├── MemoryFormatError   a memory folder that is damaged or of another version
     ├── ModelError          a model folder that is missing, half-written or of another version
     │   ├── WrongModel      a datastore written by another model
@@ -44,11 +44,11 @@ class VersionConflict(ExtmemError, RuntimeError):
     def __init__(self, key: str, expected: int, version: int) -> None:
         there = f"is of version {version}" if version else "is not there"
         super().__init__(f"{key!r} {there}, version {expected} was expected: read it again, then store.", key)
-        self.version = version
+        self.expected, self.version = expected, version
 
 
 class WrongKey(ExtmemError, PermissionError):
-    """An encrypted memory opened without its key, or with another one."""
+    """An encrypted memory opened without its key, or with another one; a server's key that is none, or may not."""
 
 
 class MemoryFormatError(ExtmemError, RuntimeError):

@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 
 from extmem import Memory
 from extmem.serve import keys
+from extmem.serve.access import Access
+from extmem.serve.app import build, with_model
+from extmem.serve.journal import Journal
+from extmem.serve.sessions import Sessions
 
 EXTMEM = str(Path(sys.executable).with_name("extmem"))
 
@@ -81,6 +85,13 @@ def served(memory: Path, *options: str) -> Iterator[Server]:
 def key(memory: Path, *namespaces: str, may: str = "admin") -> str:
     with Memory(memory) as handle:
         return keys.grant(handle, namespaces or ("",), may)[1]
+
+
+def description() -> dict[str, dict[str, Any]]:
+    """All that the server says of its routes, by path and method."""
+    app = build(Access(Memory(), Journal(None), Sessions(Path()), 0, direct=True))
+    with_model(app, None)
+    return app.openapi()["paths"]
 
 
 def run(*words: str) -> subprocess.CompletedProcess:

@@ -30,6 +30,9 @@ from extmem.text.documents import read_documents
 
 Found = Iterator[tuple[str, States]]  # no states: something that was skipped
 KEYS, VALUES = ("key", "id", "name", "uuid"), ("value", "text", "content", "memory", "document")
+_MARKS = re.compile(rb'\\.|["\[\]{}]|\d{2000,}', re.S)
+_HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\\Z")  # an escape whose other half comes with the next piece
+DEEPEST = 1_000  # of values and lists within one another, in a JSON file
 CELL = 1 << 27  # characters of one cell of a table
 
 
@@ -228,13 +231,37 @@ def _json_items(path: Path, under: str) -> Iterator[dict[str, Any]]:
     start = "item" if _first(path) == "[" else f"{under}.item"
     try:
         with _opened(path) as file:
-            for number, item in enumerate(ijson.items(file, start, use_float=True), start=1):
+            for number, item in enumerate(ijson.items(_Shallow(file, path), start, use_float=True), start=1):
                 if not isinstance(item, dict):
                     raise InvalidInput(f"{path}, item {number} is not an object: mend or delete it.", path)
                 yield item
     except (ijson.JSONError, ijson.IncompleteJSONError) as error:
         said = " ".join(str(error).split())[:120]
         raise InvalidInput(f"{path} is not whole JSON ({said}): mend it or export it again.", path) from error
+
+
+class _Shallow:
+    """A file of JSON, refused where ijson would not end well: nested deep, its time grows with the square of the depth;
+    a number of thousands of digits ends the process."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self._depth, self._quoted, self._rest = 0, False, b""
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's. Raises InvalidInput."""
+        piece = self._file.read(size)
+        text = self._rest + piece
+        for mark in _MARKS.findall(text):
+            if mark == b'"':
+                self._quoted = not self._quoted
+            elif not self._quoted:
+                self._depth += (mark in b"[{") - (mark in b"]}")
+                if self._depth > DEEPEST or len(mark) > 2:
+                    what = f"is nested more than {DEEPEST} deep" if len(mark) == 1 else "has a number without end"
+                    raise InvalidInput(f"{self._path} {what}: export it again.", self._path)
+        self._rest = b"\\" if _HALF.search(text) else b""
+        return piece
 
 
 def _first(path: Path) -> str:

@@ -60,6 +60,11 @@ def import_from(
     return Imported(done - skipped, repeated, kind, skipped)
 
 
+def give_up(memory: Memory, path: Path) -> None:
+    """Forgets how far an import had come, of a file that will not be there again."""
+    memory.records.ledger_remove("import", _name(path))
+
+
 def _check(path: Path) -> None:
     """Raises InvalidInput where there is nothing that can be read again, as an import that goes on does."""
     if str(path) == "-" and not path.exists():

@@ -81,7 +81,7 @@ def read(line: str | bytes, what: str) -> tuple[str, States]:
         said = fields.get("states", [fields])
         if not said or not isinstance(said, list):
             raise ValueError("states is a list of at least one value")
-        states = [_record(key, state) for state in said]
+        states = [record_of(key, state) for state in said]
         if any(one.version >= other.version for one, other in pairwise(states)):
             raise ValueError("the versions of states ascend")
         return valid_text(space), states
@@ -93,6 +93,21 @@ def read(line: str | bytes, what: str) -> tuple[str, States]:
 def value_json(value: object) -> dict[str, Any]:
     """A value under "value", or bytes under "bytes"."""
     return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else {"value": value}
+
+
+def value_of(said: dict[str, Any]) -> Any:
+    """What `value_json` made this of. Raises KeyError, ValueError."""
+    return base64.b64decode(said["bytes"], validate=True) if "bytes" in said else said["value"]
+
+
+def record_of(key: str, said: object) -> Record:
+    """A record of which this is said, as in a line. Raises ValueError, KeyError."""
+    if not isinstance(said, dict):
+        raise ValueError("a state is an object")
+    given = {name: said[name] for name in SAID if name in said}
+    if None in given.values():
+        raise ValueError("what is not known is left out, not null")
+    return checked(Record(valid_text(key), value_of(said), **given))
 
 
 def check_header(line: str | bytes, what: str) -> None:
@@ -151,16 +166,6 @@ def _said(record: Record) -> dict[str, Any]:
     if said["trust"] == 1:
         del said["trust"]
     return {**value_json(record.value), **said}
-
-
-def _record(key: str, said: object) -> Record:
-    if not isinstance(said, dict):
-        raise ValueError("a state is an object")
-    given = {name: said[name] for name in SAID if name in said}
-    if None in given.values():
-        raise ValueError("what is not known is left out, not null")
-    value = base64.b64decode(said["bytes"], validate=True) if "bytes" in said else said["value"]
-    return checked(Record(valid_text(key), value, **given))
 
 
 def _written(file: IO[bytes], top: Records, now: float) -> tuple[int, tuple[str, str] | None]:

@@ -42,7 +42,7 @@ class Access:
         grant = await self._grant(request)
         path = grant.namespaces[0] if path is None else path
         if not grant.covers(path):
-            raise Refused(404, "NotFound", f"there is no namespace {path!r}.")
+            raise Refused(404, "NoNamespace", f"there is no namespace {path!r}.")
         if not grant.allows(may):
             raise Refused(403, "NotAllowed", f"this key may only {grant.may}: this needs {may}; ask for another key.")
         handle = self._handles.get(path)

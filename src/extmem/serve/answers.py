@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
@@ -28,7 +29,20 @@ from extmem.reading import Hit
 from extmem.records.base import Record
 
 _JSON = json.JSONEncoder(ensure_ascii=False).encode
-STATUSES = ((VersionConflict, 409), (InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
+STATUSES = ((InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
+
+
+class Error(BaseModel):
+    """What went wrong: the error's name, and one line."""
+
+    type: str
+    message: str
+
+
+class Failure(BaseModel):
+    """The one form of all errors."""
+
+    error: Error
 
 
 class Refused(Exception):
@@ -44,9 +58,9 @@ def reply(said: object, status: int = 200) -> Response:
     return Response(_JSON(said), status, media_type="application/json")
 
 
-def failure(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def failure(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None, **more: object) -> Response:
     """The one form of all errors."""
-    said = {"error": {"type": kind, "message": " ".join(message.split())}}
+    said = {"error": {"type": kind, "message": " ".join(message.split()), **more}}
     return Response(json.dumps(said), status, headers, media_type="application/json")
 
 
@@ -68,6 +82,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         "key": hit.key,
         **value_json(hit.value),
         "score": hit.score,
+        "source": hit.source,
         "parts": dict(hit.parts),
         "words": list(hit.words),
         "span": hit.span and list(hit.span),
@@ -86,6 +101,9 @@ async def failed(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         kind = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "InvalidInput")
         return failure(error.status_code, kind, str(error.detail), error.headers)
+    if isinstance(error, VersionConflict):
+        known = {"expected": error.expected, "version": error.version}
+        return failure(409, "VersionConflict", str(error), None, key=error.subject, **known)
     for kind_of, status in STATUSES:
         if isinstance(error, kind_of):
             return failure(status, type(error).__name__, str(error))

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from extmem.errors import ExtmemError
 from extmem.serve import generating, openai, page_files, records, talking
 from extmem.serve.access import Access, Admin
-from extmem.serve.answers import Refused, failed, failure, reply
+from extmem.serve.answers import Failure, Refused, failed, failure, reply
 from extmem.serve.journal import Journal
 from extmem.serve.limits import Capacity, Origin, Size, Time
 from extmem.serve.page_files import Page
@@ -48,7 +48,10 @@ class Limits:
 
 def build(access: Access, writer: Writer | None = None) -> FastAPI:
     """The routes of a memory; `writer` replies in chats."""
-    app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT)
+    app = FastAPI(
+        title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT,
+        responses={"default": {"model": Failure, "description": "Refused, or failed: why, in one line"}},
+    )  # fmt: skip
     app.state.access, app.state.metrics, app.state.talks = access, Metrics(), talking.Talks(writer)
     app.include_router(records.router)
     app.include_router(talking.router)

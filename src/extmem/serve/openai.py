@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
@@ -111,6 +111,7 @@ class StreamOptions(BaseModel):
 class Conversation(Asked):
     """The whole of it; its last message of the user is answered."""
 
+    model: Annotated[str, Field(json_schema_extra={"enum": [MODEL]})]
     messages: list[Turn]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -119,6 +120,7 @@ class Conversation(Asked):
 class Texts(Asked):
     """What to embed."""
 
+    model: Annotated[str, Field(json_schema_extra={"enum": [DEFAULT]})]
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
 

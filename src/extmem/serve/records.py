@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +22,9 @@ from starlette.requests import ClientDisconnect
 
 from extmem.errors import InvalidInput
 from extmem.exchange import lines
-from extmem.exchange.importing import import_from
+from extmem.exchange.importing import give_up, import_from
 from extmem.memory import Memory
+from extmem.records.base import Record
 from extmem.records.values import Value
 from extmem.serve.access import Admin, Reader, Writer
 from extmem.serve.answers import Refused, Streamed, hit_json, not_there, record_json, reply
@@ -34,6 +35,8 @@ RETRIEVED = tuple(
     {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
     for name, place in (("key", "path"), ("as_of", "query"), ("namespace", "query"))
 )
+
+FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 router = APIRouter(prefix="/v1")
 
@@ -79,9 +82,33 @@ class Stored(Said):
 
 
 class Item(Said):
-    """One of many."""
+    """One of many; with a version it is a record as it was read, which keeps its version and times where its key is
+    new."""
 
     key: str
+    version: int | None = None
+    created: float = 0.0
+    updated: float = 0.0
+    expires: float | None = None
+    valid_from: float | None = None
+    valid_to: float | None = None
+
+    def pair(self) -> tuple[str, Value] | Record:
+        """What `Memory.store_many` takes. Raises InvalidInput."""
+        content = self.content()
+        if self.version is None:
+            return self.key, content
+        known = {name: one for name in lines.SAID if (one := getattr(self, name)) is not None}
+        return Record(self.key, content, **known)
+
+    def options(self) -> dict[str, Any]:
+        """What was said beside the value. Raises InvalidInput for times without a version."""
+        if self.version is not None:
+            return {}
+        said = self.model_dump(include={"metadata", "author", "trust", "ttl"}, exclude_unset=True)
+        if unknown := self.model_fields_set - {"key", "value", "bytes", "version", *said}:
+            raise InvalidInput(f"{min(unknown)} is said of records, which have a version: give one, or leave it out.")
+        return said
 
 
 class Items(Body):
@@ -96,11 +123,17 @@ class KeyList(Body):
     keys: list[str]
 
 
+class History(Body):
+    """Whether values that are replaced are kept."""
+
+    on: bool
+
+
 class Search(Body):
     """What is searched for: see `Memory.search`."""
 
     query: str
-    k: Annotated[int, Field(ge=1, le=LISTED)] = 10
+    k: Annotated[int, Field(le=LISTED)] = 10
     where: dict[str, Any] | None = None
     by: Literal["all", "words"] = "all"
     around: Annotated[int, Field(ge=0, le=100)] = 0
@@ -144,6 +177,14 @@ async def history(key: str, space: Reader) -> Response:
     return reply({"key": key, "versions": [record_json(record) for record in kept]})
 
 
+@router.put("/history")
+async def keep_history(said: History, space: Writer) -> Response:
+    """Whether this namespace keeps the values that are replaced."""
+    await space.run(space.memory.keep_history, said.on)
+    space.note("keep_history")
+    return reply({"on": said.on})
+
+
 @router.get("/records")
 async def listed(
     space: Reader,
@@ -168,18 +209,16 @@ async def listed(
 @router.post("/store")
 async def store_many(said: Items, space: Writer) -> Response:
     """Stores many records: all or none."""
-    pairs = [(item.key, item.content(), item.options()) for item in said.items]
+    alike = [([one.pair() for one in some], options) for options, some in groupby(said.items, Item.options)]
 
     def stored() -> None:
         with space.memory.transaction():
-            space.memory.store_many((key, value) for key, value, options in pairs if not options)
-            for key, value, options in pairs:
-                if options:
-                    space.memory.store(key, value, **options)
+            for pairs, options in alike:
+                space.memory.store_many(pairs, **options)
 
     await space.run(stored)
-    space.note("store", keys=[key for key, *_ in pairs])
-    return reply({"stored": len(pairs)})
+    space.note("store", keys=[item.key for item in said.items])
+    return reply({"stored": len(said.items)})
 
 
 @router.post("/retrieve")
@@ -214,11 +253,13 @@ async def export(space: Reader) -> Response:
     return Streamed(lambda write: _exported(space.memory, write), "application/x-ndjson")
 
 
-@router.post("/import")
-async def import_(request: Request, space: Writer, kind: str = "lines") -> Response:
-    """Stores what a file holds, which is the body; `kind` as in `extmem import`. What stands before a line that
-    cannot be read has been stored, in batches."""
-    with tempfile.NamedTemporaryFile(prefix="extmem-") as file:
+@router.post("/import", openapi_extra={"requestBody": {"required": True, "content": FILE}})
+async def import_(request: Request, space: Writer, kind: str = "lines", name: str = "body") -> Response:
+    """Stores what a file holds, which is the body; `kind` as in `extmem import`. `name` is the file's: the key of a
+    text. What stands before a line that cannot be read has been stored, in batches."""
+    if "/" in name or "\0" in name or name in ("", ".", "..") or len(name.encode()) > 200:
+        raise InvalidInput(f"{name!r} is no name of a file: give one without folders, of at most 200 bytes.", name)
+    with tempfile.TemporaryDirectory(prefix="extmem-") as folder, (Path(folder) / name).open("wb") as file:
         try:
             async for piece in request.stream():
                 await space.run(file.write, piece)
@@ -228,9 +269,17 @@ async def import_(request: Request, space: Writer, kind: str = "lines") -> Respo
         try:
             found = await space.run(import_from, space.memory, Path(file.name), kind)
         except InvalidInput as error:
+            await space.run(give_up, space.memory, Path(file.name))
             raise InvalidInput(str(error).replace(file.name, "the body")) from error
     space.note("import")
     return reply(found._asdict())
+
+
+@router.get("/key")
+async def key(space: Reader) -> Response:
+    """What this key opens, and the namespace that was asked for, or else its first."""
+    opens = {"namespaces": list(space.grant.namespaces), "may": space.grant.may}
+    return reply({"id": space.grant.id, **opens, "namespace": space.path})
 
 
 @router.get("/namespaces")
