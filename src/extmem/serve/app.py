@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
 from extmem.memory import Memory
-from extmem.serve import generating, openai, page_files, records
+from extmem.serve import generating, measuring, openai, page_files, records
 from extmem.serve.access import Access, Admin
 from extmem.serve.answers import Refused, failed, failure, reply
 from extmem.serve.journal import Journal
@@ -62,9 +62,10 @@ def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> Fa
 
 
 def with_model(app: FastAPI, model: LanguageModel) -> None:
-    """Lets a model write there."""
-    app.state.model, app.state.writing = model, threading.Lock()
+    """Lets a model write and measure there."""
+    app.state.model, app.state.writing, app.state.results = model, threading.Lock(), measuring.Results()
     app.include_router(generating.router)
+    app.include_router(measuring.router)
 
 
 def limited(app: FastAPI, limits: Limits, log: Journal) -> ASGIApp:

@@ -70,21 +70,36 @@ export function importFile(file, kind, progress) {
   });
 }
 
-/** The tokens of a text as they come. */
-export async function* generate(body, signal) {
-  const answer = await send("POST", "generate", { body: { ...body, stream: true }, signal });
+/** What is said in server-sent events, as it comes. */
+async function* events(path, body, signal) {
+  const answer = await send("POST", path, { body, signal });
   const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await lines.read();
-    if (done) throw new Failed(0, { message: "the text broke off" });
-    const events = (rest + value).split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
+    if (done) throw new Failed(0, { message: "the answer broke off" });
+    const found = (rest + value).split("\n\n");
+    rest = found.pop();
+    for (const event of found) {
       const said = event.slice("data: ".length);
       if (said === "[DONE]") return;
       yield JSON.parse(said);
     }
+  }
+}
+
+/** The tokens of a text as they come. */
+export const generate = (body, signal) => events("generate", { ...body, stream: true }, signal);
+
+/** What was measured here, the newest first. */
+export const results = async () => (await json("GET", "results")).results;
+
+/** Measures a text; `progress` is told how many tokens were read, and of how many. */
+export async function evaluate(text, progress, signal) {
+  for await (const said of events("evaluate", { text }, signal)) {
+    if (said.error) throw new Failed(0, said.error);
+    if (said.result) return said.result;
+    progress(said.read, said.of);
   }
 }
 

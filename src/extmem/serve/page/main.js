@@ -5,9 +5,10 @@ import { h, notice } from "./dom.js";
 import { spoken, switchLanguage, t } from "./words.js";
 import * as compare from "./compare.js";
 import * as memory from "./memory.js";
+import * as results from "./results.js";
 import * as write from "./write.js";
 
-const VIEWS = { memory, write, compare };
+const VIEWS = { memory, write, compare, results };
 const main = document.getElementById("main");
 let model = false;
 
