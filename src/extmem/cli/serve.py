@@ -22,8 +22,12 @@ from extmem.memory import Memory
 from extmem.opening import is_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from starlette.types import ASGIApp
 
+    from extmem.lm.evaluate import Evaluation
+    from extmem.lm.model import LanguageModel
     from extmem.serve.app import Limits
 
 MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://â€¦")]
@@ -31,7 +35,7 @@ MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://â
 
 def serve(
     memory: MemoryArgument,
-    model: Annotated[str | None, typer.Option(help="A model's folder, for /v1/generate.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's folder: it writes and measures.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     audit: Annotated[str | None, typer.Option(help="Where to note who did what; else MEMORY.audit.jsonl.")] = None,
@@ -45,16 +49,17 @@ def serve(
     logs on stderr, and ends on SIGTERM or Ctrl-C when it has finished what it began."""
     from extmem.serve.app import Limits
 
-    with opened(memory) as handle, _listening(handle, host, port) as listener:
-        app, link = _app(handle, memory, model, audit, Limits(body, seconds, requests, rate))
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    def said(address: str, page: str) -> None:
         if as_json:
-            output.as_json({"address": address, "page": f"{address}/#link={link}"})
+            output.as_json({"address": address, "page": page})
         else:
             output.raw(address)
-            output.raw(f"{address}/#link={link}  (the page: opens once, within ten minutes)")
-        sys.stdout.flush()
-        _run(app, listener)
+            output.raw(f"{page}  (the page: opens once, within ten minutes)")
+
+    with opened(memory) as handle, listening(handle, host, port) as listener:
+        serve_until_stopped(
+            handle, memory, listener, said, _loaded(model, handle), audit, Limits(body, seconds, requests, rate)
+        )
 
 
 def grant(
@@ -105,7 +110,7 @@ def revoke(
         raise typer.Exit(1)
 
 
-def _listening(memory: Memory, host: str, port: int) -> socket.socket:
+def listening(memory: Memory, host: str, port: int) -> socket.socket:
     """A socket at that address. Raises InvalidInput."""
     from extmem.serve import keys
 
@@ -127,20 +132,43 @@ def _listening(memory: Memory, host: str, port: int) -> socket.socket:
     return listener
 
 
-def _app(memory: Memory, place: str, model: str | None, audit: str | None, limits: Limits) -> tuple[ASGIApp, str]:
-    from extmem.serve.app import build, limited, with_model
+def serve_until_stopped(
+    memory: Memory,
+    place: str,
+    listener: socket.socket,
+    said: Callable[[str, str], None],
+    model: LanguageModel | None = None,
+    audit: str | None = None,
+    limits: Limits | None = None,
+    measured: Sequence[Evaluation] = (),
+) -> None:
+    """Answers for the memory at `place` until SIGTERM or Ctrl-C. `said` is told its address and the page's one-time
+    link; `measured` are results that the page begins with."""
+    from extmem.serve.app import Limits, build, limited, with_model
     from extmem.serve.journal import Journal
 
+    limits = limits or Limits()
     beside = None if is_server(place) else Path(place).resolve().with_name(f"{Path(place).resolve().name}.audit.jsonl")
     path = Path(audit) if audit else beside
     app = build(memory, Journal.at(path) if path else Journal(None), limits, direct=not is_server(place))
     if model is not None:
-        from extmem.lm.model import LanguageModel
+        with_model(app, model, measured)
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    said(address, f"{address}/#link={app.state.access.sessions.link()}")
+    sys.stdout.flush()
+    _run(limited(app, limits, Journal(2)), listener)
 
-        loaded = LanguageModel.load(model)
-        loaded.datastore(memory)  # raises where only other models wrote one
-        with_model(app, loaded)
-    return limited(app, limits, Journal(2)), app.state.access.sessions.link()
+
+def _loaded(model: str | None, memory: Memory) -> LanguageModel | None:
+    """The model of a folder. Raises WrongModel where only other models wrote a datastore."""
+    if model is None:
+        return None
+    from extmem.lm.model import LanguageModel
+
+    loaded = LanguageModel.load(model)
+    loaded.datastore(memory)
+    return loaded
 
 
 def _run(app: ASGIApp, listener: socket.socket) -> None:

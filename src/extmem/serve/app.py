@@ -6,6 +6,7 @@ Knows: all of serve/. Does not know: how it is started (cli/serve.py).
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from extmem.serve.watch import Metrics, Watched
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
 
+    from extmem.lm.evaluate import Evaluation
     from extmem.lm.model import LanguageModel
 
 SILENT: TelemetryConfig = {  # FastAPI's OpenTelemetry, which an environment variable could turn on
@@ -61,9 +63,11 @@ def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> Fa
     return app
 
 
-def with_model(app: FastAPI, model: LanguageModel) -> None:
-    """Lets a model write and measure there."""
+def with_model(app: FastAPI, model: LanguageModel, measured: Sequence[Evaluation] = ()) -> None:
+    """Lets a model write and measure there; `measured` are results of the whole memory that were there before."""
     app.state.model, app.state.writing, app.state.results = model, threading.Lock(), measuring.Results()
+    for one in measured:
+        app.state.results.keep("", one)
     app.include_router(generating.router)
     app.include_router(measuring.router)
 

@@ -3,7 +3,7 @@
 import { svg } from "./dom.js";
 
 const [WIDE, ROW, LEFT, RIGHT] = [320, 30, 92, 58]; // bars: names stand left, figures right
-const [SIDE, EDGE] = [220, 34]; // points: the square, and room for its axes
+const [SIDE, EDGE] = [260, 34]; // points: the square, and room for its axes
 const MARKS = { // of every series another form, so that it needs no colour
   model: (x, y) => svg("rect", { x: x - 3.5, y: y - 3.5, width: 7, height: 7 }),
   cache: (x, y) => svg("path", { d: `M${x} ${y - 5}l5 8.6h-10z` }),
@@ -32,7 +32,7 @@ export function points(label, series, across, up) {
   const y = (part) => 8 + SIDE * (1 - part);
   const ticks = [0, 0.5, 1].flatMap((part) => [
     words(x(part), y(0) + 16, part, { "text-anchor": "middle" }), words(EDGE - 6, y(part) + 4, part, { "text-anchor": "end" })]);
-  return drawing(EDGE + SIDE + 16, SIDE + EDGE + 14, label,
+  return drawing(WIDE, SIDE + EDGE + 14, label,
     svg("path", { class: "axis", d: `M${x(0)} ${y(1)}V${y(0)}H${x(1)}` }), svg("path", { class: "axis same", d: `M${x(0)} ${y(0)}L${x(1)} ${y(1)}` }),
     ticks, words(x(0.5), y(0) + 34, across, { "text-anchor": "middle" }), words(x(0) + 8, y(1) + 6, `↑ ${up}`),
     series.map(([kind, pairs]) => svg("g", { class: `of-${kind}` }, pairs.map(([one, other]) => MARKS[kind](x(one), y(other))))));

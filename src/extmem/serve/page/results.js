@@ -73,8 +73,8 @@ function plots(one) {
   const rows = rowsOf(one);
   const named = (value) => rows.map((row) => [t(`row_${row}`), value(row), row]);
   return [h("div", { className: "plots" },
-    plot("perplexity", bars(t("perplexity"), named((row) => one.perplexity[row]), figure)),
-    plot("speed", bars(t("speed"), named((row) => speed(one, row)), whole)), calibrated(one)), table(one, rows)];
+    h("div", {}, plot("perplexity", bars(t("perplexity"), named((row) => one.perplexity[row]), figure)),
+      plot("speed", bars(t("speed"), named((row) => speed(one, row)), whole))), calibrated(one)), table(one, rows)];
 }
 
 const plot = (name, ...drawn) => h("figure", {}, h("h2", {}, t(name)), ...drawn, h("figcaption", { className: "small" }, t(`${name}_about`)));
