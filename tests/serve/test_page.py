@@ -169,7 +169,7 @@ def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server
 
 def test_the_arrow_keys_go_from_word_to_word(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "write") as page:
-        write(page, "A function definition")
+        write(page, "The assert statement")
         assert page.locator(".token[tabindex='0']").count() == 1
         page.locator(".token[tabindex='0']").focus()
         for key, at in (("ArrowRight", 1), ("End", -1), ("Home", 0)):
