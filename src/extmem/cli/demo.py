@@ -92,7 +92,8 @@ def _tell(folder: Path, memory: Memory, manual: Manual, epochs: int, as_json: bo
 
     say("\n[bold]3  Write[/bold] without the memory, and with it: green words came from there")
     alone, written = (
-        model.generate(PROMPT, given, max_tokens=30, min_tokens=10, beams=4, repetition=1.0) for given in (None, memory)
+        model.generate(PROMPT, given, allow_unknown=True, max_tokens=30, min_tokens=10, beams=4, repetition=1.0)
+        for given in (None, memory)
     )
     if not as_json:
         say("[dim]without:[/dim]")

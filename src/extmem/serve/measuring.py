@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from extmem.errors import ExtmemError
+from extmem.errors import InvalidInput, WrongModel
 from extmem.serve.access import Reader, Space
 from extmem.serve.answers import ClientGone, Streamed, reply
 from extmem.serve.records import Body
@@ -108,7 +108,7 @@ def _events(place: _Place, text: str, write: Callable[[bytes], None]) -> None:
             finally:
                 given_up.set()
         event({"result": place.results.keep(place.space.path, measuring.result())})
-    except ExtmemError as error:
+    except (InvalidInput, WrongModel) as error:  # any other may name a path
         if not began:  # it is answered with its status
             raise
         event({"error": {"type": type(error).__name__, "message": str(error)}})
