@@ -1,14 +1,16 @@
 """What a server answers under load: reads and searches a second over HTTP, and what it does beyond its capacity.
 
     python benchmarks/server.py ../shared/data
-    python benchmarks/server.py ../shared/data --records 100000 --meaning --seconds 10 --json
+    python benchmarks/server.py ../shared/data --workers 2 --meaning --seconds 10 --json
+    python benchmarks/server.py ../shared/data --workers 2 --soak 30
 
 The memory holds records made of two halves of real texts (`search_speed.py`); the server is `extmem serve` in a
 process of its own, the load is wrk's (Debian's package), one thread and 64 connections on the same machine, so that
 both share its cores; `cpu_ms` is the server's own time an answer (Linux). Keys and questions (LoCoMo's) are drawn
 anew for every request. With --meaning all records are embedded by MiniLM, which takes minutes, and searches are by
-words and meaning. "beyond" has --requests 16 and as many connections: what is refused is refused at once, and reads
-succeed afterwards.
+words and meaning. "beyond" has --requests 16 (of a worker): what is refused is refused at once, and reads succeed
+afterwards. --soak is so many minutes of reads, searches, changes and erasures (70, 20, 9 and 1 of 100 requests), and
+what RAM the server holds after each.
 """
 
 from __future__ import annotations
@@ -45,17 +47,28 @@ request = function()
     asked[math.random(#asked)])
 end
 """
+MIXED = """
+local asked = {{{asked}}}
+local headers = {{["Authorization"] = "Bearer {key}", ["Content-Type"] = "application/json"}}
+request = function()
+  local drawn, place = math.random(100), "/v1/records/k" .. math.random(0, {count} - 1)
+  if drawn <= 70 then return wrk.format("GET", place, headers) end
+  if drawn <= 90 then return wrk.format("POST", "/v1/search", headers, asked[math.random(#asked)]) end
+  if drawn == 100 then return wrk.format("DELETE", place, headers) end
+  return wrk.format("PUT", place, headers, '{{"value": "the number ' .. math.random(10000) .. '"}}')
+end
+"""
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
 def filled(folder: Path, data: Path, count: int, meaning: bool) -> str:
-    """Makes the memory; a key that may read it."""
+    """Makes the memory; a key that may change it."""
     with Memory(folder) as memory:
         memory.store_many((f"k{number}", text) for number, text in enumerate(made(texts(data), count)))
         memory.search("the first question", by="words")
         if meaning:
             memory.embed("minilm", lambda done, total: print(f"{done:,} of {total:,} embedded", file=sys.stderr))
-        return keys.grant(memory, [""], "read")[1]
+        return keys.grant(memory, [""], "write")[1]
 
 
 @contextmanager
@@ -94,30 +107,54 @@ def load(script: str, server: tuple[str, int], seconds: int, connections: int, w
     return found | {"broken": sum(map(int, re.findall(r"\d+", broken[1]))) if broken else 0}
 
 
-def cpu(process: int) -> float:
-    """Seconds of CPU that a process has had."""
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+def processes(server: int) -> list[int]:
+    """The server's process and its workers'."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server)], capture_output=True, text=True).stdout
+    return [server, *map(int, found.split())]
 
 
-def measured(data: Path, count: int, meaning: bool, seconds: int, folder: Path) -> dict[str, Any]:
+def cpu(server: int) -> float:
+    """Seconds of CPU that a server has had."""
+    told = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in processes(server)]
+    return sum(int(user) + int(system) for user, system in (words[11:13] for words in told)) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(server: int) -> float:
+    """MiB of RAM that is a server's own: not of files, not shared by its workers twice."""
+    told = (Path(f"/proc/{one}/smaps_rollup").read_text() for one in processes(server))
+    return sum(int(re.search(r"Pss_Anon:\s+(\d+)", one)[1]) for one in told) / 1024  # type: ignore[index]
+
+
+def measured(data: Path, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures."""
-    memory = folder / "memory"
-    key = filled(memory, data, count, meaning)
-    retrieve = RETRIEVE.format(count=count, key=key)
+    memory, workers = folder / "memory", ("--workers", str(given.workers))
     asked = ", ".join(json.dumps(json.dumps({"query": one})) for one in questions(data))
-    search = SEARCH.format(asked=asked, key=key)
-    with served(memory) as server:
+    words = {"count": given.records, "key": filled(memory, data, given.records, given.meaning), "asked": asked}
+    retrieve, search, mixed = (script.format(**words) for script in (RETRIEVE, SEARCH, MIXED))
+    if given.soak:
+        with served(memory, *workers) as server:
+            return soaked(mixed, server, given.soak, folder)
+    with served(memory, *workers) as server:
         load(retrieve, server, 2, CONNECTIONS, folder)  # warms up
         load(search, server, 2, CONNECTIONS, folder)
         found = {
-            "retrieve": load(retrieve, server, seconds, CONNECTIONS, folder),
-            "search": load(search, server, seconds, CONNECTIONS, folder),
+            "retrieve": load(retrieve, server, given.seconds, CONNECTIONS, folder),
+            "search": load(search, server, given.seconds, CONNECTIONS, folder),
         }
-    with served(memory, "--requests", "16") as server:
+    with served(memory, "--requests", "16", *workers) as server:
         load(search, server, 2, 8, folder)
-        found["beyond: search"] = load(search, server, seconds, CONNECTIONS, folder)
-        found["afterwards: retrieve"] = load(retrieve, server, seconds, 8, folder)
+        found["beyond: search"] = load(search, server, given.seconds, CONNECTIONS, folder)
+        found["afterwards: retrieve"] = load(retrieve, server, given.seconds, 8, folder)
+    return found
+
+
+def soaked(script: str, server: tuple[str, int], minutes: int, work: Path) -> dict[str, Any]:
+    """Minutes of mixed load, and the RAM after each."""
+    found = {}
+    for minute in range(1, minutes + 1):
+        answered = load(script, server, 60, CONNECTIONS, work)
+        found[f"minute {minute}"] = {**answered, "own_mib": resident(server[1])}
+        print(f"minute {minute}: {found[f'minute {minute}']}", file=sys.stderr)
     return found
 
 
@@ -126,11 +163,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--meaning", action="store_true")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--soak", type=int, default=0, metavar="MINUTES")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measured(given.data, given.records, given.meaning, given.seconds, Path(folder))
+        result = measured(given.data, given, Path(folder))
     if given.json:
         print(json.dumps(result, indent=1))
         return

@@ -18,7 +18,7 @@ from extmem.cli.demo_page import page
 from extmem.cli.manual import Manual, read_manual
 from extmem.cli.model import TrainingBar, show_evaluation, show_generation
 from extmem.cli.records import JsonOption
-from extmem.cli.serve import listening, serve_until_stopped
+from extmem.cli.serve import serve_until_stopped
 from extmem.errors import InvalidInput
 from extmem.memory import Memory
 
@@ -69,7 +69,7 @@ def demo(
         elif not serve:
             output.as_json(report)
         if serve:
-            _serve(Path(work), memory, told, report, as_json)
+            _serve(Path(work), told, report, as_json)
 
 
 def _tell(folder: Path, memory: Memory, manual: Manual, epochs: int, as_json: bool) -> Told:
@@ -112,15 +112,14 @@ def _tell(folder: Path, memory: Memory, manual: Manual, epochs: int, as_json: bo
     return Told(model, alone, written, answers, same, model.evaluate(folder / "measured.txt", memory))
 
 
-def _serve(folder: Path, memory: Memory, told: Told, report: dict[str, Any], as_json: bool) -> None:
+def _serve(folder: Path, told: Told, report: dict[str, Any], as_json: bool) -> None:
     def said(address: str, page: str) -> None:
         if as_json:
             output.as_json({**report, "address": address, "served": page})
         else:
             output.say(f"\n[bold]6  See for yourself[/bold]: a page on this memory, until Ctrl-C\n   {page}")
 
-    with listening(memory, "127.0.0.1", 0) as listener:
-        serve_until_stopped(memory, str(folder / "manual.mem"), listener, said, told.model, measured=[told.measured])
+    serve_until_stopped(str(folder / "manual.mem"), str(folder / "model"), said, measured=[told.measured])
 
 
 def _page(told: Told, manual: Manual) -> str:

@@ -5,11 +5,10 @@ FastAPI is loaded inside the commands, so that `extmem --help` starts at once.
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import signal
-import socket
 import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +17,14 @@ import typer
 from extmem.cli import given, output
 from extmem.cli.records import JsonOption, opened
 from extmem.errors import InvalidInput
-from extmem.memory import Memory
 from extmem.opening import is_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from starlette.types import ASGIApp
 
     from extmem.lm.evaluate import Evaluation
-    from extmem.lm.model import LanguageModel
     from extmem.serve.app import Limits
+    from extmem.serve.sessions import Sessions
 
 MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://…")]
 
@@ -43,6 +39,7 @@ def serve(
     seconds: Annotated[float, typer.Option(min=0.1, help="Until an answer must begin.")] = 30.0,
     requests: Annotated[int, typer.Option(min=1, help="In progress at once; beyond it 503.")] = 256,
     rate: Annotated[float, typer.Option(min=0, help="Requests a second and key, beyond it 429; 0: any.")] = 0.0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; limits are of each.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a memory over HTTP. Keys are made by `extmem grant`; without one nothing is answered. Prints its address,
@@ -56,10 +53,8 @@ def serve(
             output.raw(address)
             output.raw(f"{page}  (the page: opens once, within ten minutes)")
 
-    with opened(memory) as handle, listening(handle, host, port) as listener:
-        serve_until_stopped(
-            handle, memory, listener, said, _loaded(model, handle), audit, Limits(body, seconds, requests, rate)
-        )
+    limits = Limits(body, seconds, requests, rate)
+    serve_until_stopped(memory, model, said, host, port, audit=audit, limits=limits, workers=workers)
 
 
 def grant(
@@ -110,76 +105,60 @@ def revoke(
         raise typer.Exit(1)
 
 
-def listening(memory: Memory, host: str, port: int) -> socket.socket:
-    """A socket at that address. Raises InvalidInput."""
-    from extmem.serve import keys
-
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise InvalidInput(f"there is no address {host}: give one of this machine's.", host) from error
-    if not ipaddress.ip_address(str(address[0])).is_loopback and not keys.grants(memory):
-        raise InvalidInput(f"{host} is seen from outside and the memory has no key: extmem grant makes one.", host)
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
-        raise InvalidInput(f"{host} port {port} {cause}: give another --port.", port) from error
-    return listener
-
-
 def serve_until_stopped(
-    memory: Memory,
     place: str,
-    listener: socket.socket,
+    model: str | None,
     said: Callable[[str, str], None],
-    model: LanguageModel | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
     audit: str | None = None,
     limits: Limits | None = None,
+    workers: int = 1,
     measured: Sequence[Evaluation] = (),
 ) -> None:
     """Answers for the memory at `place` until SIGTERM or Ctrl-C. `said` is told its address and the page's one-time
     link; `measured` are results that the page begins with."""
-    from extmem.serve.app import Limits, build, limited, with_model
+    from extmem.serve import keys, running
+    from extmem.serve.sessions import Sessions
+
+    def made() -> AbstractContextManager[ASGIApp]:
+        from extmem.serve.app import Limits
+
+        return _app(place, model, audit, sessions, limits or Limits(), measured)
+
+    def ready() -> None:
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        said(address, f"{address}/#link={sessions.link()}")
+        sys.stdout.flush()
+
+    with tempfile.TemporaryDirectory(prefix="extmem-") as shared, running.listening(host, port) as listener:
+        sessions = Sessions(Path(shared))
+        with opened(place) as handle:
+            if not running.is_loopback(listener) and not keys.grants(handle):
+                message = f"{host} is seen from outside and the memory has no key: extmem grant makes one."
+                raise InvalidInput(message, host)
+        running.run(made, listener, workers, Path(shared), ready)
+
+
+@contextmanager
+def _app(
+    place: str, model: str | None, audit: str | None, sessions: Sessions, limits: Limits, measured: Sequence[Evaluation]
+) -> Iterator[ASGIApp]:
+    from extmem.serve.app import build, limited, with_model
     from extmem.serve.journal import Journal
 
-    limits = limits or Limits()
     beside = None if is_server(place) else Path(place).resolve().with_name(f"{Path(place).resolve().name}.audit.jsonl")
     path = Path(audit) if audit else beside
-    app = build(memory, Journal.at(path) if path else Journal(None), limits, direct=not is_server(place))
-    if model is not None:
-        with_model(app, model, measured)
-    host, port = listener.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    said(address, f"{address}/#link={app.state.access.sessions.link()}")
-    sys.stdout.flush()
-    _run(limited(app, limits, Journal(2)), listener)
+    with opened(place) as memory:
+        app = build(memory, Journal.at(path) if path else Journal(None), sessions, limits, direct=not is_server(place))
+        if model is not None:
+            from extmem.lm.model import LanguageModel
 
-
-def _loaded(model: str | None, memory: Memory) -> LanguageModel | None:
-    """The model of a folder. Raises WrongModel where only other models wrote a datastore."""
-    if model is None:
-        return None
-    from extmem.lm.model import LanguageModel
-
-    loaded = LanguageModel.load(model)
-    loaded.datastore(memory)
-    return loaded
-
-
-def _run(app: ASGIApp, listener: socket.socket) -> None:
-    import uvicorn
-
-    for ending in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended
-        signal.signal(ending, lambda *_: None)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off"
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+            loaded = LanguageModel.load(model)
+            loaded.datastore(memory)  # raises where only other models wrote one
+            with_model(app, loaded, measured)
+        yield limited(app, limits, Journal(2))
 
 
 COMMANDS = (serve, grant, grants, revoke)

@@ -61,7 +61,8 @@ def cover(given: Array, most: Array, group: NDArray[np.int64]) -> Array:
     """(N,): the part of what the terms could give, `most` (T,), that candidates reach; `given` (T, N) is what each
     gives them, or a neighbour, faded."""
     best = given.copy()
-    for fades, sign in ((PREVIOUS, 1), (NEXT, -1)):
+    alone = len(group) == int(group.max(initial=-1)) + 1  # nobody stands beside another
+    for fades, sign in () if alone else ((PREVIOUS, 1), (NEXT, -1)):
         for places, fade in enumerate(fades, 1):
             np.maximum(best, fade * shifted(given, group, sign * places), out=best)
     total: Array = best.sum(0) / max(float(most.sum()), 1e-9)

@@ -42,12 +42,14 @@ WEIGHTS = Weights()
 
 
 class Question(NamedTuple):
-    """A query, read: it without the speakers it names, the ids of what those said, its terms, the date it names."""
+    """A query, read: it without the speakers it names, the ids of what those said, its terms, the date it names, and
+    whether any record there is of a group."""
 
     bare: str
     spoken: Ids
     terms: list[str]
     date: Named
+    grouped: bool
 
 
 @dataclass
@@ -104,7 +106,7 @@ class Search:
             bare = re.sub(rf"\b{re.escape(word)}(?:['\u2019]s)?(?!\w)", "", bare, flags=re.IGNORECASE)
         bare = bare if terms(bare) else query
         by = np.unique(np.concatenate([np.empty(0, np.int64), *said.values()]))
-        return Question(bare, by, asked(bare), named(query))
+        return Question(bare, by, asked(bare), named(query), self.keyword.has_groups())
 
     def _embedded(self, question: Question, matches: Matches) -> Array | None:
         """(Q, D): the question, and what is left of it without its rare words: what is asked, not about whom."""
@@ -137,9 +139,9 @@ class Search:
         score += self.vectors.similarity(both, queries[:1])[0]
         return both[np.argsort(-score, kind="stable")], len(by_words) < pool and len(by_meaning) < pool
 
-    def _rows(self, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+    def _rows(self, question: Question, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         """(N,) ids, group numbers, and whether each is of a group: the seeds, and who stands beside them."""
-        first = seeds[:FIRST].tolist() if self.keyword.has_groups() else []
+        first = seeds[:FIRST].tolist() if question.grouped else []
         there = self.records.by_ids(first)
         labels = {number: label for number in first if number in there and (label := group_label(there[number]))}
         rows: list[Ids] = []
@@ -149,15 +151,15 @@ class Search:
                 rows += _stretches(members, near)
             else:
                 rows.append(members)
-        together = len(rows)
         beside = np.concatenate([np.empty(0, np.int64), *rows])
-        rows += [np.array([number]) for number in np.setdiff1d(seeds, beside).tolist()]
-        group = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        return np.concatenate([np.empty(0, np.int64), *rows]), group, group < together
+        alone = np.setdiff1d(seeds, beside)
+        sizes = np.concatenate([np.array([len(row) for row in rows], np.int64), np.ones(len(alone), np.int64)])
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        return np.concatenate([beside, alone]), group, group < len(rows)
 
     def _scored(self, question: Question, matches: Matches, queries: Array | None, seeds: Ids) -> dict[str, Array]:
         """ "ids" (N,) and the parts of each one's score, (N,) each."""
-        ids, group, in_group = self._rows(seeds)
+        ids, group, in_group = self._rows(question, seeds)
         given, most = matches.of(ids), matches.most
         covered = cover(given, most, group)
         own = WEIGHTS.cover * given.sum(0) / max(float(most.sum()), 1e-9)
@@ -179,7 +181,8 @@ class Search:
         ids = scored.pop("ids")
         known: Array = np.sum(list(scored.values()), axis=0)
         order, found = np.lexsort((ids, -known)), list[Found]()
-        added = WEIGHTS.length + (WEIGHTS.time if question.date != Named() else 0)
+        added = WEIGHTS.length if question.grouped else 0.0
+        added += WEIGHTS.time if question.date != Named() else 0.0
         for start in range(0, len(order), READ):
             some = order[start : start + READ]
             if len(found) >= k and found[k - 1].score > known[some[0]] + added:

@@ -29,10 +29,11 @@ class Access:
     """The doors of one memory. `direct`: its reads are short and may run in the event loop; `threads` is how many
     operations run beside it at once."""
 
-    def __init__(self, memory: Memory, audit: Journal, rate: float, *, direct: bool, threads: int = 8) -> None:
-        self.memory, self.audit, self.direct = memory, audit, direct
+    def __init__(
+        self, memory: Memory, audit: Journal, sessions: Sessions, rate: float, *, direct: bool, threads: int = 8
+    ) -> None:
+        self.memory, self.audit, self.sessions, self.direct = memory, audit, sessions, direct
         self.keys, self.rate = Keys(memory, direct=direct), Rate(rate)
-        self.sessions = Sessions()
         self.threads = anyio.CapacityLimiter(threads)
         self._handles: dict[str, Memory] = {"": memory}
 

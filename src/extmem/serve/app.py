@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -25,6 +25,7 @@ from extmem.serve.answers import Refused, failed, failure, reply
 from extmem.serve.journal import Journal
 from extmem.serve.limits import Capacity, Origin, Size, Time
 from extmem.serve.page_files import Page
+from extmem.serve.sessions import Sessions
 from extmem.serve.watch import Metrics, Watched
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class Limits:
     rate: float = 0.0
 
 
-def build(memory: Memory, audit: Journal, limits: Limits, *, direct: bool) -> FastAPI:
+def build(memory: Memory, audit: Journal, sessions: Sessions, limits: Limits, *, direct: bool) -> FastAPI:
     """The routes of a memory. `direct`: its reads may run in the event loop."""
     app = FastAPI(title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT)
-    app.state.access, app.state.metrics = Access(memory, audit, limits.rate, direct=direct), Metrics()
+    app.state.access, app.state.metrics = Access(memory, audit, sessions, limits.rate, direct=direct), Metrics()
     app.include_router(records.router)
     app.include_router(openai.router)
     app.include_router(page_files.router)
@@ -94,4 +95,4 @@ async def ready(request: Request) -> Response:
 
 async def metrics(space: Admin, request: Request) -> Response:
     """Figures for Prometheus."""
-    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
+from functools import cache
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -26,7 +27,7 @@ from extmem.errors import ExtmemError
 from extmem.serve.access import Reader
 from extmem.serve.answers import Refused, failed, reply
 from extmem.tasks.answer import Answer, answer
-from extmem.text.encoder import DEFAULT, encoder_named
+from extmem.text.encoder import DEFAULT, Encoder, encoder_named
 from extmem.text.terms import terms
 
 MODEL = "memory"
@@ -154,7 +155,7 @@ async def embeddings(said: Texts, space: Reader) -> Response:
     texts = [said.input] if isinstance(said.input, str) else said.input
     if not 0 < len(texts) <= TEXTS or (said.model_extra or {}).get("dimensions"):
         raise Refused(400, "unsupported", f"give 1 to {TEXTS} texts, and no dimensions: they are the model's.")
-    vectors_ND = await space.run(lambda: encoder_named(DEFAULT).encode(texts))
+    vectors_ND = await space.run(lambda: _encoder().encode(texts))
     coded = said.encoding_format == "base64"
     data = [
         {
@@ -167,6 +168,12 @@ async def embeddings(said: Texts, space: Reader) -> Response:
     count = sum(len(terms(text)) for text in texts)
     usage = {"prompt_tokens": count, "total_tokens": count}
     return reply({"object": "list", "data": data, "model": DEFAULT, "usage": usage})
+
+
+@cache
+def _encoder() -> Encoder:
+    """Loaded once."""
+    return encoder_named(DEFAULT)
 
 
 def _citations(found: Answer) -> list[dict[str, Any]]:

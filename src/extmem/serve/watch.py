@@ -5,16 +5,18 @@ Knows: ASGI, prometheus. Does not know: what a request is about; addresses, whic
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 import traceback
 from itertools import count
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from extmem.serve.answers import failure
 from extmem.serve.journal import Journal
+from extmem.serve.running import FIGURES
 
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
@@ -28,14 +30,24 @@ GONE = 499  # nothing was answered
 
 
 class Metrics:
-    """Figures of one server, in a registry of its own."""
+    """Figures of one server, in a registry of its own; of workers they lie in the folder that FIGURES names."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("extmem_requests", "Requests answered.", labels, registry=self.registry)
         self.seconds = Histogram("extmem_request_seconds", "Until the answer's end.", registry=self.registry)
-        self.now = Gauge("extmem_requests_in_progress", "Requests in progress.", registry=self.registry)
+        self.now = Gauge(
+            "extmem_requests_in_progress", "Requests in progress.", registry=self.registry, multiprocess_mode="livesum"
+        )
+
+    def text(self) -> bytes:
+        """What Prometheus reads: of all processes of the server."""
+        if FIGURES not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
 
 class Watched:

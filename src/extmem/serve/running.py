@@ -1,0 +1,180 @@
+"""Running a server: in this process, or in several that share a socket and a folder.
+
+Knows: sockets, processes, signals, uvicorn. Does not know: routes, memories.
+
+Python runs one thread at a time, so a server of one process has one core. Each worker is a fork that opens the memory
+for itself: two processes on one memory are both right. A worker that dies is replaced; a signal ends them all, each
+when it has finished what it began.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from extmem.errors import ExtmemError, InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    Making = Callable[[], AbstractContextManager[ASGIApp]]
+
+QUEUE = 2_048  # connections that wait until one is accepted
+ENDING = (signal.SIGTERM, signal.SIGINT)
+PAUSE = 1.0  # seconds before a worker that died is replaced
+READY = "ready"
+FIGURES = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client adds up what several processes count
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket at that address. Raises InvalidInput."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InvalidInput(f"there is no address {host}: give one of this machine's.", host) from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(QUEUE)
+    except OSError as error:
+        listener.close()
+        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise InvalidInput(f"{host} port {port} {cause}: give another --port.", port) from error
+    return listener
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def run(made: Making, listener: socket.socket, workers: int, folder: Path, ready: Callable[[], None]) -> None:
+    """Serves what `made()` gives until SIGTERM or SIGINT; `ready` is called when it is made everywhere. Workers count
+    together in `folder`; prometheus_client must not have been imported yet. Raises what `made` raises; of workers
+    ModelError with the first one's line."""
+    if workers == 1:
+        with made() as app:
+            ready()
+            _serve(app, listener)
+    elif hasattr(os, "fork"):
+        os.environ[FIGURES] = str(folder)
+        _Workers(made, listener).run(workers, ready)
+    else:
+        raise InvalidInput("this system cannot have --workers: leave it out.", workers)
+
+
+def _serve(app: ASGIApp, listener: socket.socket) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            listener.listen(QUEUE)  # which the backlog below has just made short
+
+    for ending in ENDING:  # uvicorn raises them again when it has ended
+        signal.signal(ending, lambda *_: None)
+    # asyncio's loop takes turns, where uvloop let some of 64 connections wait for seconds; with a backlog of 1 a worker
+    # accepts one connection a turn, so that its siblings get theirs (docs/log.md).
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off", loop="asyncio",
+        backlog=1,
+    )  # fmt: skip
+    Server(config).run(sockets=[listener])
+
+
+class _Workers:
+    """The processes that serve, seen from the one that started them."""
+
+    def __init__(self, made: Making, listener: socket.socket) -> None:
+        self.made, self.listener = made, listener
+        self.there: set[int] = set()
+        self.ended = False
+        self.lifeline = os.pipe()  # nothing is written: it ends when this process does
+
+    def run(self, count: int, ready: Callable[[], None]) -> None:
+        """Until all have ended."""
+        from prometheus_client.multiprocess import mark_process_dead
+
+        for ending in ENDING:
+            signal.signal(ending, self.end)
+        reading, writing = os.pipe()
+        for _ in range(count):
+            self.begin(writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as said:
+            lines = [line.decode().strip() for line in said]
+        failures = [line for line in lines if line != READY]
+        if len(lines) < count and not self.ended:
+            failures.append("a worker ended before it was ready: see what it said.")
+        if failures:
+            self.end()
+        elif not self.ended:
+            ready()
+        while self.there:
+            worker, _ = os.wait()
+            self.there.discard(worker)
+            mark_process_dead(worker)  # type: ignore[no-untyped-call]
+            if not self.ended:
+                time.sleep(PAUSE)
+                self.begin()
+        if failures:
+            raise ModelError(failures[0])
+
+    def end(self, *_: object) -> None:
+        """Has every worker finish what it began."""
+        self.ended = True
+        for worker in self.there:
+            os.kill(worker, signal.SIGTERM)
+
+    def begin(self, said: int | None = None) -> None:
+        """One more worker, which says on `said` that it is ready, or in a line why it cannot be."""
+        if self.ended:
+            return
+        sys.stdout.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what comes meanwhile is for whom it was meant
+        worker = os.fork()
+        if not worker:
+            self._work(said)
+        self.there.add(worker)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+    def _work(self, said: int | None) -> NoReturn:
+        status = 1
+        try:
+            for ending in ENDING:
+                signal.signal(ending, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            os.close(self.lifeline[1])
+            threading.Thread(target=self._end_with_it, daemon=True).start()
+            with self.made() as app:
+                _say(said, READY)
+                _serve(app, self.listener)
+            status = 0
+        except ExtmemError as error:
+            _say(said, " ".join(str(error).split()))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _end_with_it(self) -> None:
+        os.read(self.lifeline[0], 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _say(said: int | None, line: str) -> None:
+    if said is not None:
+        os.write(said, f"{line}\n".encode())
+        os.close(said)

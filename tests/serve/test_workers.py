@@ -1,0 +1,112 @@
+"""Several processes that are one server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import Client, Server, key, run, served
+
+from extmem import Memory
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("workers") / "m"
+    with Memory(folder) as memory:
+        memory.store("a", "first")
+    with served(folder, "--workers", "2") as running:
+        yield running
+
+
+def children(process: int) -> list[int]:
+    said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True).stdout
+    return [int(word) for word in said.split()]
+
+
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def count(admin: Client) -> float:
+    """Reads that the server says it has answered."""
+    lines = admin.ask("GET", "/metrics").body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("extmem_requests_total{") and "key" in line)
+
+
+def test_what_one_worker_stored_the_others_read(server: Server) -> None:
+    admin = Client(server.port, key(server.folder))
+    for number in range(20):
+        assert admin.ask("PUT", "/v1/records/n", {"value": number}).status == 200
+        assert {admin.ask("GET", "/v1/records/n").json["value"] for _ in range(4)} == {number}
+
+
+def test_the_link_opens_once_and_its_session_everywhere(server: Server) -> None:
+    link = server.process.stdout.readline().split()[0].partition("#link=")[2]
+    nobody = Client(server.port)
+    opened = [nobody.ask("POST", "/v1/session", {"link": link}) for _ in range(6)]
+    assert [answer.status for answer in opened] == [200] + [401] * 5
+    session = Client(server.port, opened[0].json["session"])
+    assert {session.ask("GET", "/v1/records/a").status for _ in range(12)} == {200}
+
+
+def test_figures_are_of_all_workers(server: Server) -> None:
+    admin = Client(server.port, key(server.folder))
+    before = count(admin)
+    for _ in range(30):
+        assert admin.ask("GET", "/v1/records/a").status == 200
+    assert count(admin) == before + 30
+
+
+def test_a_worker_that_was_killed_is_replaced_and_nothing_is_lost(server: Server) -> None:
+    admin = Client(server.port, key(server.folder))
+    before = children(server.process.pid)
+    assert len(before) == 2
+    assert admin.ask("PUT", "/v1/records/b", {"value": "kept"}).status == 200
+    os.kill(before[0], signal.SIGKILL)
+    ends = time.monotonic() + 30
+    while (now := children(server.process.pid)) == before or len(now) < 2:
+        assert time.monotonic() < ends, now
+        time.sleep(0.05)
+    assert {admin.ask("GET", "/v1/records/b").json["value"] for _ in range(12)} == {"kept"}
+
+
+def test_workers_that_cannot_begin_say_why_in_one_line(tmp_path: Path) -> None:
+    Memory(tmp_path / "m").close()
+    said = run("serve", str(tmp_path / "m"), "--port", "0", "--workers", "2", "--model", str(tmp_path / "none"))
+    assert (said.returncode, said.stdout) == (2, "")
+    assert len(said.stderr.splitlines()) == 1
+    assert "none" in said.stderr
+
+
+def test_a_signal_ends_all_of_them(tmp_path: Path) -> None:
+    Memory(tmp_path / "m").close()
+    with served(tmp_path / "m", "--workers", "2") as server:
+        workers = children(server.process.pid)
+        assert server.stop() == 0
+        assert not any(map(is_there, workers))
+
+
+def test_workers_end_with_the_process_that_began_them(server: Server) -> None:
+    admin = Client(server.port, key(server.folder))
+    assert admin.ask("PUT", "/v1/records/c", {"value": "kept"}).status == 200
+    workers = children(server.process.pid)
+    server.process.kill()
+    ends = time.monotonic() + 30
+    while any(map(is_there, workers)):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert run("verify", "--memory", str(server.folder)).returncode == 0
+    with Memory(server.folder) as memory:
+        assert memory.retrieve("c") == "kept"
