@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,7 +44,6 @@ def serve(
 ) -> None:
     """Serve a memory over HTTP. Keys are made by `extmem grant`; without one nothing is answered. Prints its address,
     logs on stderr, and ends on SIGTERM or Ctrl-C when it has finished what it began."""
-    from extmem.serve.app import Limits
 
     def said(address: str, page: str) -> None:
         if as_json:
@@ -53,7 +52,7 @@ def serve(
             output.raw(address)
             output.raw(f"{page}  (the page: opens once, within ten minutes)")
 
-    limits = Limits(body, seconds, requests, rate)
+    limits = {"body": body, "seconds": seconds, "requests": requests, "rate": rate}
     serve_until_stopped(memory, model, said, host, port, audit=audit, limits=limits, workers=workers)
 
 
@@ -113,7 +112,7 @@ def serve_until_stopped(
     port: int = 0,
     *,
     audit: str | None = None,
-    limits: Limits | None = None,
+    limits: Mapping[str, Any] | None = None,
     workers: int = 1,
     measured: Sequence[Evaluation] = (),
 ) -> None:
@@ -123,9 +122,9 @@ def serve_until_stopped(
     from extmem.serve.sessions import Sessions
 
     def made() -> AbstractContextManager[ASGIApp]:
-        from extmem.serve.app import Limits
+        from extmem.serve.app import Limits  # not before the workers know where their figures go
 
-        return _app(place, model, audit, sessions, limits or Limits(), measured)
+        return _app(place, model, audit, sessions, Limits(**limits or {}), measured)
 
     def ready() -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
