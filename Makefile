@@ -1,5 +1,5 @@
-.PHONY: demo test check bench faults smoke adapters keras clean
-demo test check bench faults smoke adapters keras:
+.PHONY: demo page test check bench faults smoke adapters keras clean
+demo page test check bench faults smoke adapters keras:
 	@bash scripts/$@
 clean:
 	rm -rf .venv .venv-* demo.html runs

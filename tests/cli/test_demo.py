@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,13 +19,29 @@ EXTMEM = str(Path(sys.executable).with_name("extmem"))
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, Path]:
-    """What `extmem demo --json` printed, the page it wrote, and where."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict, Path, subprocess.Popen]]:
+    """What `extmem demo --serve --json` printed, where, and the process, whose page is still open."""
     folder = tmp_path_factory.mktemp("demo")
-    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--docstrings", "2500", "--page", "page.html"]
-    said = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
-    assert said.stderr == ""
-    return json.loads(said.stdout), (folder / "page.html").read_text(encoding="utf-8"), folder
+    (folder / "tmp").mkdir()
+    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--docstrings", "2500", "--page", "page.html", "--serve"]
+    env = {**os.environ, "TMPDIR": str(folder / "tmp")}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+    try:
+        said = process.stdout.readline()
+        assert said, (folder / "log").read_text()
+        yield json.loads(said), folder, process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def demo(served) -> tuple[dict, str, Path]:
+    """What the demo printed, the page it wrote, and where."""
+    report, folder, _ = served
+    return report, (folder / "page.html").read_text(encoding="utf-8"), folder
 
 
 def test_the_memory_lowers_the_perplexity_of_text_it_has_not_seen(demo):
@@ -79,4 +99,27 @@ def test_the_page_is_one_whole_file_with_every_citation_and_nothing_from_elsewhe
         assert f"{report['perplexity'][figure]:.1f}" in page
     cited = sum(bool(token["citations"]) for token in report["generated"]["tokens"])
     assert page.count("class=why") >= cited > 0
-    assert {path.name for path in folder.iterdir()} == {"page.html"}
+    assert {path.name for path in folder.iterdir()} == {"page.html", "log", "tmp"}
+
+
+def test_a_page_stays_open_on_its_memory_and_leaves_nothing_when_it_is_closed(served):
+    report, folder, process = served
+    address, _, link = report["served"].partition("/#link=")
+
+    def ask(path: str, said: dict | None = None, key: str = "") -> bytes:
+        given = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
+        body = None if said is None else json.dumps(said).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{address}{path}", body, given)) as answer:
+            return answer.read()
+
+    assert b"/page/main.js" in ask("/")
+    session = json.loads(ask("/v1/session", {"link": link}))["session"]
+    assert json.loads(ask("/v1/stats", key=session))["records"] > 10
+    (measured,) = json.loads(ask("/v1/results", key=session))["results"]
+    assert measured["perplexity"] == report["perplexity"]
+    assert json.loads(ask("/v1/generate", {"prompt": "A function definition", "max_tokens": 1}, session))["tokens"]
+    assert list((folder / "tmp").glob("extmem-demo-*/manual.mem"))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert not list((folder / "tmp").glob("extmem-demo-*"))
+    assert process.stdout.read() == ""

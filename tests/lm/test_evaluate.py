@@ -15,7 +15,8 @@ import extmem.lm.memorize
 from extmem import LanguageModel, Memory
 from extmem.errors import InvalidInput, WrongModel
 from extmem.lm.fitting import calibration, mixed
-from extmem.lm.generate import Generator, Sampling
+from extmem.lm.generate import Generator
+from extmem.lm.sampling import Sampling
 from extmem.lm.sources import read_text
 from extmem.text.normalise import normalise
 
@@ -104,6 +105,12 @@ def test_each_half_is_measured_with_what_the_other_half_taught(small, place):
         assert found.nats["memory"] == pytest.approx(crossed, rel=1e-9)
         assert own < crossed, "a mixture fitted on the very text would look better"
         assert sum(found.shares.values()) == pytest.approx(1, abs=1e-5)
+        assert found.reliability.keys() == {"model", "cache", "datastore"}
+        for name, bins in found.reliability.items():  # of as many tokens each
+            share = sum(share for source, share in found.shares.items() if source.split()[0] == name)
+            assert sum(pair[0] for pair in bins) / len(bins) == pytest.approx(share, abs=0.01)
+            assert [pair[0] for pair in bins] == sorted(pair[0] for pair in bins)
+            assert all(0 <= own <= 1 for _, own in bins)
 
 
 def test_calibration_is_nothing_for_a_true_gate_and_what_it_is_off_for_another():
@@ -114,6 +121,14 @@ def test_calibration_is_nothing_for_a_true_gate_and_what_it_is_off_for_another()
     assert max(calibration(torch.stack([true, 1 - true], dim=1), parts)) < 0.02
     boasts = (true + 0.2).clamp(max=1)
     assert calibration(torch.stack([boasts, 1 - boasts], dim=1), parts)[0] == pytest.approx(0.18, abs=0.02)
+
+
+def test_a_text_that_is_given_is_measured_as_its_file_is_and_says_how_far_it_got(small, place):
+    text, seen = (place / "long.txt").read_text(encoding="utf-8"), []
+    found = small.evaluate({"": text}, progress=lambda done, total: seen.append((done, total)))
+    assert found.perplexity == small.evaluate(place / "long.txt").perplexity
+    assert seen == sorted(seen)
+    assert seen[-1] == (found.tokens, found.tokens)
 
 
 def test_a_text_can_be_measured_with_what_another_one_taught(small, place):

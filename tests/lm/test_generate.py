@@ -240,3 +240,33 @@ def test_prompts_without_words_or_with_unknown_words_are_refused(small):
 def test_ways_of_choosing_that_mean_nothing_are_refused(small, sampling):
     with pytest.raises(InvalidInput, match=next(iter(sampling))):
         small.generate("The", **sampling)
+
+
+def test_a_token_says_what_model_and_memory_found_likeliest_where_that_is_asked_for(small, memory):
+    said = {"max_tokens": 6, "repetition": 1.0, "no_repeat": 0}
+    asked, plain = (small.generate("The with statement", memory, top=top, **said) for top in (3, 0))
+    assert [replace(token, model_words=(), memory_words=()) for token in asked.tokens] == list(plain.tokens)
+    assert not {"model_words", "memory_words"} & plain.tokens[0].to_json().keys()
+    ids = small.vocabulary.ids(small.tokenizer.encode("The with statement").words)
+    ids = [number for number in ids if number != small.vocabulary.eos]
+    for token in asked.tokens:
+        with torch.no_grad():
+            states, _ = small.network(torch.tensor([[small.vocabulary.eos, *ids]]))
+            p_V = small.network.log_probabilities(states[0, -1:]).exp()[0]
+        p_V[small.vocabulary.unknown] = 0.0
+        best = p_V.topk(3)
+        assert [word for word, _ in token.model_words] == small.vocabulary.words(best.indices.tolist())
+        assert [p for _, p in token.model_words] == pytest.approx(best.values.tolist(), rel=1e-3)
+        assert 0 < len(token.memory_words) <= 3
+        assert sum(p for _, p in token.memory_words) <= 1 + 1e-5
+        ids = [*ids, small.vocabulary.id(token.text)]
+    assert any(token.text in dict(token.memory_words) for token in asked.tokens)
+    assert not small.generate("The with statement", top=3, **said).tokens[0].memory_words
+
+
+def test_a_word_that_the_model_has_no_number_for_is_among_the_memorys_as_it_is_spelled(small):
+    with Memory() as told:
+        small.memorize(told, TOLD)
+        token = small.generate("The", told, max_tokens=1, top=3, allow_unknown=True).tokens[0]
+    assert {"quokka", "wombat"} & dict(token.memory_words).keys()
+    assert "<unk>" not in dict(token.memory_words + token.model_words)

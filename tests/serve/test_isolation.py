@@ -27,6 +27,7 @@ BODIES = {  # a body for each route that takes one; {key} and {space} are filled
     "POST /v1/import": '{"extmem": "export", "format": 1}\n{"namespace": "../{space}", "key": "{key}", "value": 1}\n',
     "POST /v1/answer": {"question": "What is {key}?"},
     "POST /v1/chat": {"user": "{key}", "message": "What is {key}?"},
+    "POST /v1/evaluate": {"text": "The statement {key} is one of them. " * 3},
     "POST /v1/generate": {"prompt": "The statement {key}", "max_tokens": 3},
     "POST /v1/chat/completions": ASK,
     "POST /v1/embeddings": {"model": "minilm", "input": "{key}"},
@@ -113,6 +114,7 @@ def asked(client: Client, route: str, space: str | None, name: str, in_space: st
     for one in (in_space, of_key):
         said = said.replace(one, "*")
     said = re.sub(r'"(created|updated)": ?[\d.e+]+|chatcmpl-\w+|\d+\.\d+(e[+-]\d+)?', "#", said)
-    if path == "/metrics" or path == "/v1/embeddings":  # figures of this process; vectors of what was asked itself
+    # figures of this process, and of what was measured before in namespaces of ours; vectors of what was asked itself
+    if path in ("/metrics", "/v1/results", "/v1/embeddings"):
         return answer.status, ""
     return answer.status, said

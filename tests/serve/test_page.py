@@ -150,13 +150,33 @@ def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server
         page.get_by_label("Compare with and without memory").check()
         write(page, "A function definition")
         assert page.locator("section.text").count() == 2
-        cited = page.locator(".token[tabindex]").first
+        cited = page.locator(".token.cited").first
         cited.focus()
         page.locator(".cites blockquote mark").first.wait_for()
         assert page.locator(".cites blockquote mark").first.text_content().strip()
         assert "from memory" in page.locator(".cites").text_content()
         assert float(cited.evaluate("one => one.style.getPropertyValue('--share')")) > 0
+        shown = page.locator(".cites").text_content()
+        for said in ("from this text", "The model alone", "The memory"):
+            assert said in shown
+        assert page.locator(".likeliest dd .weight").count() > 3
         kept(page, "write")
+        without = page.locator("section.text").first.locator(".token")
+        shares = without.evaluate_all("all => all.map(one => Number(one.style.getPropertyValue('--share')))")
+        assert len(shares) > 3
+        assert max(shares) < 0.001, "without the memory nothing is green"
+
+
+def test_the_arrow_keys_go_from_word_to_word(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "write") as page:
+        write(page, "The assert statement")
+        assert page.locator(".token[tabindex='0']").count() == 1
+        page.locator(".token[tabindex='0']").focus()
+        for key, at in (("ArrowRight", 1), ("End", -1), ("Home", 0)):
+            page.keyboard.press(key)
+            word = page.locator(".token[tabindex]").nth(at)
+            assert word.evaluate("one => one === document.activeElement && one.tabIndex === 0")
+            assert f"“{word.text_content()}”" in page.locator(".cites p").first.text_content()
 
 
 def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Client, browser: Any) -> None:

@@ -5,33 +5,23 @@ FastAPI is loaded inside the commands, so that `extmem --help` starts at once.
 
 from __future__ import annotations
 
+import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from extmem.cli import given, output
-from extmem.cli.records import JsonOption, opened
+from extmem.cli.records import JsonOption, must_be_there, opened
 from extmem.cli.tasks import WriterOption
-from extmem.errors import InvalidInput
-from extmem.opening import is_server
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from extmem.serve.app import Limits
-    from extmem.serve.sessions import Sessions
 
 MemoryArgument = Annotated[str, typer.Argument(help="A folder, or postgresql://…")]
 
 
 def serve(
     memory: MemoryArgument,
-    model: Annotated[str | None, typer.Option(help="A model's folder, for /v1/generate.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's folder: it writes and measures.")] = None,
     writer: WriterOption = "",
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
@@ -45,17 +35,10 @@ def serve(
 ) -> None:
     """Serve a memory over HTTP. Keys are made by `extmem grant`; without one nothing is answered. Prints its address,
     logs on stderr, and ends on SIGTERM or Ctrl-C when it has finished what it began."""
-    from extmem.serve import keys, running
-    from extmem.serve.sessions import Sessions
+    from extmem.serve import starting
+    from extmem.serve.limits import Limits
 
-    def made() -> AbstractContextManager[ASGIApp]:
-        from extmem.serve.app import Limits
-
-        return _app(memory, model, writer, audit, sessions, Limits(body, seconds, requests, rate))
-
-    def ready() -> None:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        page = f"{address}/#link={sessions.link()}"
+    def said(address: str, page: str) -> None:
         if as_json:
             output.as_json({"address": address, "page": page})
         else:
@@ -63,13 +46,10 @@ def serve(
             output.raw(f"{page}  (the page: opens once, within ten minutes)")
         sys.stdout.flush()
 
-    with tempfile.TemporaryDirectory(prefix="extmem-") as shared, running.listening(host, port) as listener:
-        sessions = Sessions(Path(shared))
-        with opened(memory) as handle:
-            if not running.is_loopback(listener) and not keys.grants(handle):
-                message = f"{host} is seen from outside and the memory has no key: extmem grant makes one."
-                raise InvalidInput(message, host)
-        running.run(made, listener, workers, Path(shared), ready)
+    key = os.environ.get("EXTMEM_KEY") or None
+    limits = Limits(body, seconds, requests, rate)
+    plan = starting.Plan(must_be_there(memory), key, model, writer, Path(audit) if audit else None, limits)
+    starting.serve(plan, said, host, port, workers)
 
 
 def grant(
@@ -118,31 +98,6 @@ def revoke(
         output.as_json({"id": key, "revoked": there})
     if not there:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _app(
-    place: str, model: str | None, writer: str, audit: str | None, sessions: Sessions, limits: Limits
-) -> Iterator[ASGIApp]:
-    from extmem.serve.access import Access
-    from extmem.serve.app import build, limited, with_model
-    from extmem.serve.journal import Journal
-    from extmem.tasks.chat import TOLD
-    from extmem.writers.base import writer_named
-
-    beside = None if is_server(place) else Path(place).resolve().with_name(f"{Path(place).resolve().name}.audit.jsonl")
-    path = Path(audit) if audit else beside
-    with opened(place) as memory:
-        journal = Journal.at(path) if path else Journal(None)
-        access = Access(memory, journal, sessions, limits.rate, direct=not is_server(place))
-        app = build(access, writer_named(writer, TOLD) if writer else None)
-        if model is not None:
-            from extmem.lm.model import LanguageModel
-
-            loaded = LanguageModel.load(model)
-            loaded.datastore(memory)  # raises where only other models wrote one
-            with_model(app, loaded)
-        yield limited(app, limits, Journal(2))
 
 
 COMMANDS = (serve, grant, grants, revoke)

@@ -9,14 +9,15 @@ on the other. Readings see nothing that comes after the token they predict.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from extmem.errors import InvalidInput
-from extmem.lm.fitting import LEAST, calibration, check_enough, fit_mixture, mixed, rows_of
+from extmem.lm.fitting import LEAST, calibration, check_enough, fit_mixture, mixed, owned, reliability, rows_of
 from extmem.lm.sources import Evidence, read_text
 from extmem.memory import Memory
 from extmem.nn.mixture import ROWS, Mixture
@@ -31,7 +32,8 @@ class Evaluation:
 
     A row is None where there is nothing to read. `seconds` is what each row took, the model's
     included; `mixtures` are those fitted, one a half; `shares` is the mean λ of each source in "memory", `calibration`
-    how far off it is (`fitting.calibration`); `searched` says for how many tokens the datastore was searched.
+    how far off it is (`fitting.calibration`), `reliability` the pairs that this is of, for model, cache and datastore,
+    each as one: λ and what was its. `searched` says for how many tokens the datastore was searched.
     """
 
     tokens: int
@@ -41,6 +43,7 @@ class Evaluation:
     mixtures: list[Mixture]
     shares: dict[str, float]
     calibration: dict[str, float]
+    reliability: dict[str, list[tuple[float, float]]]
     searched: int | None = None
 
     @property
@@ -72,6 +75,7 @@ class Evaluation:
             "seconds": self.seconds,
             "shares": self.shares,
             "calibration": self.calibration,
+            "reliability": self.reliability,
             "searched": self.searched,
         }
 
@@ -82,6 +86,7 @@ def evaluate(
     memory: Memory | None = None,
     follow: int = 0,
     fit_on: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures texts, read one after the other and cross-fitted, or fitted on other texts where those are given; texts
     under 400 tokens together are measured with the mixture the model or the memory came with. With `follow`, the
@@ -93,7 +98,7 @@ def evaluate(
         raise InvalidInput("there are no words to measure: give a text with some.")
     view = None if memory is None else model.datastore(memory).view()
     start = model.mixture_for(memory)
-    evidence = read_text(model, ids, view, start, follow)
+    evidence = read_text(model, ids, view, start, follow, progress)
     half = len(ids) // 2
     halves = [evidence.part(slice(0, half)), evidence.part(slice(half, len(ids)))]
     if fit_on:
@@ -117,8 +122,22 @@ def evaluate(
         mixtures,
         dict(zip(names, given.mean(0).tolist(), strict=True)),
         dict(zip(names, calibration(given, evidence.parts), strict=True)),
+        _reliability(given, evidence),
         evidence.searched,
     )
+
+
+def _reliability(shares_TS: Tensor, evidence: Evidence) -> dict[str, list[tuple[float, float]]]:
+    """Of the model, all caches and all readings of the datastore, as far as they are there."""
+    first = 1 + evidence.caches
+    groups = {"model": slice(0, 1)}
+    groups |= {"cache": slice(1, first)} if evidence.caches else {}
+    groups |= {"datastore": slice(first, None)} if evidence.searched is not None else {}
+    own_TS, found = owned(shares_TS, evidence.parts), {}
+    for name, sources in groups.items():
+        bins = reliability(shares_TS[:, sources].sum(1), own_TS[:, sources].sum(1))
+        found[name] = [(share, own) for share, own, _ in bins]
+    return found
 
 
 def _seconds(evidence: Evidence) -> dict[str, float | None]:

@@ -47,15 +47,23 @@ def mixed(evidence: Evidence, row: str, mixture: Mixture) -> tuple[Tensor, Tenso
     return torch.einsum("ts,ts->t", shares.double(), seen.parts.double()).clamp_min(FLOOR), shares
 
 
-def calibration(shares_TS: Tensor, parts_TS: Tensor, bins: int = 10) -> list[float]:
-    """How well each λ says how much of the words that came is the source's: the tokens are cut into bins by λ, equally
-    many in each; of every bin, the mean λ is held against the mean of λ_s p_s / Σ λ p, and the distances are averaged
-    (expected calibration error, Guo et al. 2017, of the posterior instead of a class). 0 is perfect."""
+def owned(shares_TS: Tensor, parts_TS: Tensor) -> Tensor:
+    """How much of each word that came is each source's, λ_s p_s / Σ λ p, (T, S) float64."""
     given = shares_TS.double() * parts_TS.double()
-    owned = given / given.sum(1, keepdim=True).clamp_min(FLOOR)
-    found = []
-    for share, own in zip(shares_TS.double().T, owned.T, strict=True):
-        order = torch.argsort(share)
-        pairs = zip(share[order].tensor_split(bins), own[order].tensor_split(bins), strict=True)
-        found.append(sum(abs(float((one - other).sum())) for one, other in pairs) / max(1, len(share)))
-    return found
+    return given / given.sum(1, keepdim=True).clamp_min(FLOOR)
+
+
+def reliability(share_T: Tensor, own_T: Tensor, bins: int = 10) -> list[tuple[float, float, int]]:
+    """How much a source was trusted, beside how much was its: the tokens are cut into bins by λ, equally many in each;
+    of every bin the mean λ, the mean of what it owned, its tokens. The two are the same where λ is calibrated."""
+    order = torch.argsort(share_T)
+    cut = zip(share_T[order].double().tensor_split(bins), own_T[order].tensor_split(bins), strict=True)
+    return [(float(one.mean()), float(other.mean()), len(one)) for one, other in cut if len(one)]
+
+
+def calibration(shares_TS: Tensor, parts_TS: Tensor, bins: int = 10) -> list[float]:
+    """How far each λ is from the part of the words that came which is the source's: the distances of its `reliability`,
+    averaged (expected calibration error, Guo et al. 2017, of the posterior instead of a class). 0 is perfect."""
+    pairs = zip(shares_TS.T, owned(shares_TS, parts_TS).T, strict=True)
+    found = (reliability(share, own, bins) for share, own in pairs)
+    return [sum(size * abs(one - other) for one, other, size in bins) / max(1, len(shares_TS)) for bins in found]

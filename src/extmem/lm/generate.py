@@ -11,9 +11,8 @@ Shapes: V vocabulary, K neighbours, D width of a state.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from extmem.indexes.datastore import Datastore
 from extmem.indexes.view import View
 from extmem.lm.following import follow
 from extmem.lm.network import NetworkState
+from extmem.lm.sampling import Sampling
 from extmem.lm.sources import features_of, neighbours_of, words_before
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, Read, cache_reads, datastore_reads
@@ -39,49 +39,14 @@ CITED = 3  # places a token cites at most, the weightiest first
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. The text ends with a paragraph, but goes on to another until
-    there are `min_tokens`. temperature 0 is greedy; top_k 0 and top_p 1 take all words;
-    beams > 1 searches for the likeliest text instead of sampling; `repetition` divides the
-    probability of words of the last 64 tokens (1 leaves them), and no three words repeat while
-    `no_repeat` is 3 (0 allows it). With `follow` the datastore is searched only where fewer of the entries read
-    last than that can be followed to the next (`lm/following.py`)."""
-
-    max_tokens: int = 60
-    min_tokens: int = 1
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    beams: int = 1
-    repetition: float = 1.2
-    no_repeat: int = 3
-    seed: int = 0
-    follow: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.beams < 1 or self.min_tokens < 0:
-            raise InvalidInput("max_tokens and beams: give at least 1; min_tokens: at least 0.")
-        for name in ("max_tokens", "min_tokens", "top_k", "beams", "no_repeat", "seed", "follow"):
-            if not isinstance(getattr(self, name), int):
-                raise InvalidInput(f"{name} is {getattr(self, name)!r}: give a whole number.", name)
-        if not 0 <= self.seed < 2**63:
-            raise InvalidInput(f"seed is {self.seed}: give a number from 0 to 2**63 - 1.", "seed")
-        bounds = min(self.top_k, self.no_repeat, self.follow) >= 0 and 0 < self.top_p <= 1
-        if not (bounds and 0 <= self.temperature < math.inf and 1 <= self.repetition < math.inf):
-            raise InvalidInput(
-                "give temperature >= 0, top_k >= 0, 0 < top_p <= 1, repetition >= 1, no_repeat >= 0, follow >= 0 (got "
-                f"{self.temperature}, {self.top_k}, {self.top_p}, {self.repetition}, {self.no_repeat}, {self.follow})."
-            )
-
-
-@dataclass(frozen=True)
 class GeneratedToken:
     """One token: its text, its probability in the mixture, and where that came from.
 
     `memory_share` is what cache and datastore gave of it (0 to 1), `cache_share` the cache's part; the
     weights of all that the datastore gave sum to memory_share - cache_share, of which `citations`
     are the three weightiest places. `shares` are the λ of all sources, by name: how much each was trusted here,
-    whatever it said.
+    whatever it said. With `Sampling.top`, `model_words` are those that the model alone found likeliest here and
+    `memory_words` those that the datastore did, each with its probability there.
     """
 
     text: str
@@ -90,10 +55,15 @@ class GeneratedToken:
     cache_share: float
     citations: tuple[Citation, ...]
     shares: tuple[tuple[str, float], ...]
+    model_words: tuple[tuple[str, float], ...] = ()
+    memory_words: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """For machines: `shares` by name."""
-        return asdict(self) | {"shares": dict(self.shares)}
+        """For machines: `shares` by name; the likeliest words only where they were asked for."""
+        said = asdict(self) | {"shares": dict(self.shares)}
+        if not self.model_words:
+            del said["model_words"], said["memory_words"]
+        return said
 
 
 @dataclass(frozen=True)
@@ -116,6 +86,7 @@ class _Read:
     with the weight that it gives its token; `shares` are λ of every source."""
 
     p_V: Tensor
+    model_V: Tensor
     cache_V: Tensor
     near_V: Tensor
     shares_S: Tensor
@@ -227,8 +198,9 @@ class Generator:
             weights_K = torch.stack([read.weights[0] for read in near[0]]).cpu().T @ shares_S[first:]
         near_V = torch.zeros_like(cache_V).index_add_(0, tokens_K, weights_K)
         # What the memories do not give is the model's.
-        p_V = (1 - cache_V.sum() - near_V.sum()) * p_1V[0].cpu() + cache_V + near_V
-        return _Read(p_V, cache_V, near_V, shares_S, view, entries, tokens_K, weights_K)
+        model_V = p_1V[0].cpu()
+        p_V = (1 - cache_V.sum() - near_V.sum()) * model_V + cache_V + near_V
+        return _Read(p_V, model_V, cache_V, near_V, shares_S, view, entries, tokens_K, weights_K)
 
     def _near(self, view: View, hypothesis: _Hypothesis) -> tuple[np.ndarray, np.ndarray]:
         """The entries to read, the nearest first, and their distances: those behind what was read last, where that
@@ -288,7 +260,22 @@ class Generator:
             if len(cited) == CITED:
                 break
         shares = tuple(zip(self.mixture.names, read.shares_S.tolist(), strict=True))
-        return GeneratedToken(text, p, (cache + near) / p, cache / p, tuple(cited), shares)
+        token = GeneratedToken(text, p, (cache + near) / p, cache / p, tuple(cited), shares)
+        if not self.sampling.top:
+            return token
+        return replace(token, model_words=self._best(read, read.model_V), memory_words=self._best(read, read.near_V))
+
+    def _best(self, read: _Read, given_V: Tensor) -> tuple[tuple[str, float], ...]:
+        """The likeliest words of what one side gave, each with its part of that. <unk> is no word: it counts as its
+        weightiest spelling in the datastore, and not at all for the model."""
+        best, unknown = given_V / given_V.sum().clamp_min(1e-30), self.model.vocabulary.unknown
+        spelled, word = 0.0, ""
+        if given_V is read.near_V and float(best[unknown]) > 0:
+            word, place = next(self._places(read, unknown, float(given_V.sum())), ("", None))
+            spelled = 0.0 if place is None else place.weight
+        best[unknown] = spelled
+        found = zip(*(part.tolist() for part in best.topk(min(self.sampling.top, len(best)))), strict=True)
+        return tuple((word if at == unknown else self.model.vocabulary.word(at), p) for p, at in found if p > 0)
 
     def _places(self, read: _Read, choice: int, p: float) -> Iterator[tuple[str, Citation]]:
         """Where the datastore found this token, the weightiest first, and how each place spells it."""

@@ -24,18 +24,19 @@ from extmem.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from extmem.lm.corpus import prepare_pairs, prepare_text, stream
 from extmem.lm.evaluate import Evaluation, evaluate
 from extmem.lm.fitting import LEAST, check_enough, fit_mixture
-from extmem.lm.generate import GeneratedToken, Generation, Generator, Sampling, generate
+from extmem.lm.generate import GeneratedToken, Generation, Generator, generate
 from extmem.lm.lessons import Stream, Text
 from extmem.lm.memorize import Memorized, memorize, read_entries
 from extmem.lm.network import ModelConfig, Network, NetworkState
 from extmem.lm.recipes import recipe_named
+from extmem.lm.sampling import Sampling
 from extmem.lm.seen import seen_words, unseen
 from extmem.lm.sources import read_text
 from extmem.lm.train import Progress, TrainConfig, train
 from extmem.lm.unfinished import CHECKPOINT, clear_checkpoints
 from extmem.memory import Memory
 from extmem.nn.mixture import Mixture, spread_of
-from extmem.text.documents import Source, documents_of, read_documents
+from extmem.text.documents import Source, documents_of
 from extmem.text.normalise import normalise
 from extmem.text.tokenizer import Tokenizer, from_json
 
@@ -216,12 +217,18 @@ class LanguageModel:
         return (Mixture.from_json(fitted) if fitted else None) or self.mixture
 
     def evaluate(
-        self, held: str | Path, memory: Memory | None = None, follow: int = 0, fit_on: str | Path | None = None
+        self,
+        held: Source,
+        memory: Memory | None = None,
+        follow: int = 0,
+        fit_on: Source | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Evaluation:
-        """Perplexity of a file or folder, row by row: model, cache, datastore, memory (all). Each half is measured with
-        gates that are fitted on the other, or all of it with those fitted on another text, `fit_on`. With `follow`, the
-        datastore is searched only where fewer entries than that can be followed to the next (RetoMaton)."""
-        return evaluate(self, _texts(held), memory, follow, () if fit_on is None else _texts(fit_on))
+        """Perplexity of a file, a folder or {key: text}, row by row: model, cache, datastore, memory (all). Each half
+        is measured with gates that are fitted on the other, or all of it with those fitted on another text, `fit_on`.
+        With `follow`, the datastore is searched only where fewer entries than that can be followed to the next
+        (RetoMaton). `progress` is told how many tokens were read, and of how many."""
+        return evaluate(self, _texts(held), memory, follow, () if fit_on is None else _texts(fit_on), progress)
 
     def perplexity(self, held: str | Path, memory: Memory | None = None) -> float:
         """Perplexity of a file or folder: with everything the memory gives, or of the model alone."""
@@ -240,13 +247,13 @@ class LanguageModel:
     ) -> Generation:
         """Writes on from `prompt`; `sampling` are fields of Sampling. Raises InvalidInput for a prompt
         without words, or with words that neither the model nor the memory knows."""
-        return generate(self, prompt, memory, _sampling(sampling), allow_unknown, on_token)
+        return generate(self, prompt, memory, Sampling.of(sampling), allow_unknown, on_token)
 
     def stream(
         self, prompt: str, memory: Memory | None = None, *, allow_unknown: bool = False, **sampling: Any
     ) -> Iterator[GeneratedToken]:
         """The tokens of `generate` as they are chosen (not with beams)."""
-        chosen = _sampling(sampling)
+        chosen = Sampling.of(sampling)
         if chosen.beams > 1:
             raise InvalidInput("a beam search knows its first word only at its end: use generate.", "beams")
         generator = Generator(self, memory, chosen)
@@ -275,14 +282,6 @@ def _configs(options: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
     )
 
 
-def _sampling(options: dict[str, Any]) -> Sampling:
-    known = [field.name for field in fields(Sampling)]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise InvalidInput(f"there is no option {unknown[0]!r}: choose from {', '.join(known)}.", unknown)
-    return Sampling(**options)
-
-
 def _places(network: Network, text: Text) -> dict[str, Tensor]:
     """Where the states of the network lie. `spread` is their mean squared distance from their mean, which
     β is measured by; the rest is the quantiser of its datastores, which thus belongs to the model and not to
@@ -303,6 +302,6 @@ def _quantizer(tensors: dict[str, Tensor]) -> Quantizer:
     return Quantizer(axes, cells, codebook, int(tensors.pop("probes")))
 
 
-def _texts(path: str | Path) -> list[str]:
-    """A file's or folder's documents."""
-    return [normalise(document.text).rstrip("\n") + "\n" for document in read_documents(path)]
+def _texts(source: Source) -> list[str]:
+    """The documents of a file, a folder or {key: text}."""
+    return [normalise(document.text).rstrip("\n") + "\n" for document in documents_of(source)]

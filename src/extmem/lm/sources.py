@@ -7,7 +7,7 @@ Shapes: T tokens of a text, S sources (model, caches, readings of the datastore)
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,9 +140,16 @@ def say(log_p_NV: Tensor, entries_NK: Tensor, near: Neighbours, mixture: Mixture
 
 
 @torch.no_grad()
-def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mixture, follow: int = 0) -> Evidence:
+def read_text(
+    model: LanguageModel,
+    ids: Tensor,
+    view: View | None,
+    mixture: Mixture,
+    follow: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evidence:
     """Reads a text once, with every source. With `follow`, the datastore is searched only where fewer entries than
-    that can be followed (`lm/following.py`)."""
+    that can be followed (`lm/following.py`). `progress` is told how many tokens were read, and of how many."""
     clock = Clock()
     before = torch.cat([ids.new_tensor([model.vocabulary.eos]), ids[:-1]])
     states, _ = model.network.read(before)
@@ -164,6 +171,7 @@ def read_text(model: LanguageModel, ids: Tensor, view: View | None, mixture: Mix
             one = block_evidence(log_p_TV, states, ids, rows, given, mixture, model.spread, clock)
             parts.append(one[0])
             features.append(one[1])
+            progress(rows.stop, len(ids))
     return Evidence(
         torch.cat(parts),
         torch.cat(features),

@@ -6,7 +6,6 @@ Knows: all of serve/. Does not know: how it is started (cli/serve.py).
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,11 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
-from extmem.serve import generating, openai, page_files, records, talking
+from extmem.serve import generating, measuring, openai, page_files, records, talking
 from extmem.serve.access import Access, Admin
 from extmem.serve.answers import Failure, Refused, failed, failure, reply
 from extmem.serve.journal import Journal
-from extmem.serve.limits import Capacity, Origin, Size, Time
+from extmem.serve.limits import Capacity, Limits, Origin, Size, Time
 from extmem.serve.page_files import Page
 from extmem.serve.watch import Metrics, Watched
 
@@ -34,16 +33,6 @@ if TYPE_CHECKING:
 SILENT: TelemetryConfig = {  # FastAPI's OpenTelemetry, which an environment variable could turn on
     "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bytes of a body, seconds until an answer begins, requests in progress, requests a second and key (0: any)."""
-
-    body: int = 16 << 20
-    seconds: float = 30.0
-    requests: int = 256
-    rate: float = 0.0
 
 
 def build(access: Access, writer: Writer | None = None) -> FastAPI:
@@ -66,9 +55,11 @@ def build(access: Access, writer: Writer | None = None) -> FastAPI:
 
 
 def with_model(app: FastAPI, model: LanguageModel) -> None:
-    """Lets a model write there."""
+    """Lets a model write and measure there."""
     app.state.model, app.state.writing = model, threading.Lock()
+    app.state.results = measuring.Results(app.state.access.sessions.folder)
     app.include_router(generating.router)
+    app.include_router(measuring.router)
 
 
 def limited(app: FastAPI, limits: Limits, log: Journal) -> ASGIApp:

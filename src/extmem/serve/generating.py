@@ -43,6 +43,7 @@ class Prompt(Body):
     no_repeat: int | None = None
     seed: int | None = None
     follow: int | None = None
+    top: int | None = None
 
     def options(self) -> dict[str, Any]:
         """What was said of how."""

@@ -6,6 +6,7 @@ Knows: ASGI. Does not know: keys, memories, routes. Each is a plain ASGI applica
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import anyio
@@ -16,6 +17,16 @@ from extmem.serve.answers import failure
 STREAMS = "/v1/import"  # a body of any length, in pieces
 READS = ("GET", "HEAD", "OPTIONS")
 BUSY = {"retry-after": "1"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of a body, seconds until an answer begins, requests in progress, requests a second and key (0: any)."""
+
+    body: int = 16 << 20
+    seconds: float = 30.0
+    requests: int = 256
+    rate: float = 0.0
 
 
 class Capacity:

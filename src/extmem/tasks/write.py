@@ -61,7 +61,7 @@ def write(
 ) -> Composition:
     """A text on a theme from the best `documents` records on it. `writer` is our own model, or one that is told TOLD
     (`writers.base.writer_named(spec, TOLD)`), whose text `heard` is told as it comes; `sampling` are fields of
-    `lm.generate.Sampling`, for our own. Raises InvalidInput for no theme; ModelError, PromptTooLong from a writer."""
+    `lm.sampling.Sampling`, for our own. Raises InvalidInput for no theme; ModelError, PromptTooLong from a writer."""
     if not isinstance(theme, str) or not theme.strip():
         raise InvalidInput(f"{theme!r} is no theme: give some words.", theme)
     hits = memory.search(theme, documents, where)

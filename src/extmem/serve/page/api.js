@@ -76,25 +76,39 @@ export const memories = async (user) => (await json("GET", "chat/memories", { qu
 export const erase = async (user, key) =>
   (await json("DELETE", `chat/memories/${encodeURIComponent(key)}`, { query: { user } })).forgotten;
 
-/** The tokens of a text as they come. */
-export const generate = (body, signal) => events("generate", body, signal);
-/** The pieces of a reply as they come, and the whole of it. */
-export const chat = (body, signal) => events("chat", body, signal);
-
+/** What is said in server-sent events, as it comes. */
 async function* events(path, body, signal) {
-  const answer = await send("POST", path, { body: { ...body, stream: true }, signal });
+  const answer = await send("POST", path, { body, signal });
   const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await lines.read();
-    if (done) throw new Failed(0, { message: "the text broke off" });
-    const events = (rest + value).split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
+    if (done) throw new Failed(0, { message: "the answer broke off" });
+    const found = (rest + value).split("\n\n");
+    rest = found.pop();
+    for (const event of found) {
       const said = event.slice("data: ".length);
       if (said === "[DONE]") return;
       yield JSON.parse(said);
     }
+  }
+}
+
+/** The tokens of a text as they come. */
+export const generate = (body, signal) => events("generate", { ...body, stream: true }, signal);
+
+/** The pieces of a reply as they come, and the whole of it. */
+export const chat = (body, signal) => events("chat", { ...body, stream: true }, signal);
+
+/** What was measured here, the newest first. */
+export const results = async () => (await json("GET", "results")).results;
+
+/** Measures a text; `progress` is told how many tokens were read, and of how many. */
+export async function evaluate(text, progress, signal) {
+  for await (const said of events("evaluate", { text }, signal)) {
+    if (said.error) throw new Failed(0, said.error);
+    if (said.result) return said.result;
+    progress(said.read, said.of);
   }
 }
 

@@ -11,6 +11,14 @@ export function h(name, given = {}, ...children) {
   return element;
 }
 
+/** An element of a drawing. */
+export function svg(name, given = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(given)) element.setAttribute(key, value);
+  element.append(...children.flat());
+  return element;
+}
+
 /** A text with some of its words marked. */
 export function marked(text, words) {
   if (!words.length) return [text];
@@ -28,3 +36,5 @@ export function notice(text, { act, does, seconds = 6 } = {}) {
   setTimeout(away, seconds * 1000);
   return away;
 }
+
+export const percent = (part) => `${(100 * part).toFixed(part < 0.1 ? 1 : 0)} %`;

@@ -6,10 +6,11 @@ import { spoken, switchLanguage, t } from "./words.js";
 import * as chat from "./chat.js";
 import * as compare from "./compare.js";
 import * as memory from "./memory.js";
+import * as results from "./results.js";
 import * as write from "./write.js";
 
-const VIEWS = { memory, chat, write, compare };
-const WRITES = ["write", "compare"]; // need a model
+const VIEWS = { memory, chat, write, compare, results };
+const WRITES = ["write", "compare", "results"]; // need a model
 const main = document.getElementById("main");
 let model = false;
 const can = (name) => model || !WRITES.includes(name);
