@@ -183,9 +183,8 @@ class Search:
         order, found = np.lexsort((ids, -known)), list[Found]()
         added = WEIGHTS.length if question.grouped else 0.0
         added += WEIGHTS.time if question.date != Named() else 0.0
-        for start in range(0, len(order), READ):
-            some = order[start : start + READ]
-            if len(found) >= k and found[k - 1].score > known[some[0]] + added:
+        for some in np.split(order, range(READ if added else k, len(order), READ)):
+            if not len(some) or (len(found) >= k and found[k - 1].score > known[some[0]] + added):
                 break
             there = self.records.by_ids(ids[some].tolist())
             for place in some.tolist():

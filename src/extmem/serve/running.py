@@ -43,7 +43,8 @@ def listening(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise InvalidInput(f"there is no address {host}: give one of this machine's.", host) from error
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
@@ -89,7 +90,7 @@ def _serve(app: ASGIApp, listener: socket.socket) -> None:
     # accepts one connection a turn, so that its siblings get theirs (docs/log.md).
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off", loop="asyncio",
-        backlog=1,
+        backlog=1, proxy_headers=False,
     )  # fmt: skip
     Server(config).run(sockets=[listener])
 
