@@ -8,6 +8,7 @@ import socket
 import time
 
 import numpy as np
+import openai
 import pytest
 from serving import Client, key, run, served
 
@@ -84,3 +85,41 @@ def test_a_memory_of_another_model_is_refused_at_the_start(corpus, model, tmp_pa
     assert (said.returncode, said.stdout) == (2, "")
     (line,) = said.stderr.strip().splitlines()
     assert "another model" in line
+
+
+def test_a_text_that_was_stored_is_memorized_and_then_written_with(client, server):
+    fact = {"prompt": "The zebra of this house is", "max_tokens": 1, "allow_unknown": True}
+    client.ask("PUT", "/v1/records/zebra", {"value": "The zebra of this house is statement."})
+    client.ask("PUT", "/v1/records/number", {"value": 7})
+    before = client.ask("POST", "/v1/generate", fact).json["tokens"][0]
+    assert "zebra" not in {one["key"] for one in before["citations"]}
+    assert client.ask("POST", "/v1/memorize", {"keys": ["zebra", "number"]}).json["documents"] == 1
+    after = client.ask("POST", "/v1/generate", fact).json["tokens"][0]
+    assert after["citations"][0]["key"] == "zebra"
+    assert client.ask("POST", "/v1/memorize", {"keys": ["zebra"]}).json == {"documents": 0, "entries": 0}
+    assert Client(server.port, key(server.folder, may="read")).ask("POST", "/v1/memorize", {}).status == 403
+    assert client.ask("DELETE", "/v1/records/zebra").status == 200
+    again = client.ask("POST", "/v1/generate", fact).json["tokens"][0]
+    assert again == before
+
+
+def test_openais_client_has_a_text_completed_with_citations(client, server):
+    openais = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=client.key, max_retries=0)
+    assert "lm" in [one.id for one in openais.models.list()]
+    whole = openais.completions.create(model="lm", prompt=PROMPT, max_tokens=8)
+    found = client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 8}).json
+    assert PROMPT + whole.choices[0].text == found["text"]
+    assert whole.choices[0].citations == [token["citations"] for token in found["tokens"]]
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (3, len(found["tokens"]))
+    said = list(
+        openais.completions.create(
+            model="lm", prompt=PROMPT, max_tokens=8, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(one.choices[0].text for one in said if one.choices) == whole.choices[0].text
+    assert said[-1].usage == whole.usage
+    assert said[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    with pytest.raises(openai.BadRequestError):
+        openais.completions.create(model="lm", prompt=PROMPT, temperature=-1.0)
+    with pytest.raises(openai.NotFoundError):
+        openais.completions.create(model="memory", prompt=PROMPT)

@@ -29,7 +29,9 @@ BODIES = {  # a body for each route that takes one; {key} and {space} are filled
     "POST /v1/chat": {"user": "{key}", "message": "What is {key}?"},
     "POST /v1/evaluate": {"text": "The statement {key} is one of them. " * 3},
     "POST /v1/generate": {"prompt": "The statement {key}", "max_tokens": 3},
+    "POST /v1/memorize": {"keys": ["{key}", "{space}/{key}"]},
     "POST /v1/chat/completions": ASK,
+    "POST /v1/completions": {"model": "lm", "prompt": "The statement {key}", "max_tokens": 3},
     "POST /v1/embeddings": {"model": "minilm", "input": "{key}"},
     "POST /v1/session": {"link": "{space}"},
 }
@@ -113,7 +115,7 @@ def asked(client: Client, route: str, space: str | None, name: str, in_space: st
     said = answer.body.decode()
     for one in (in_space, of_key):
         said = said.replace(one, "*")
-    said = re.sub(r'"(created|updated)": ?[\d.e+]+|chatcmpl-\w+|\d+\.\d+(e[+-]\d+)?', "#", said)
+    said = re.sub(r'"(created|updated)": ?[\d.e+]+|(chat)?cmpl-\w+|\d+\.\d+(e[+-]\d+)?', "#", said)
     # figures of this process, and of what was measured before in namespaces of ours; vectors of what was asked itself
     if path in ("/metrics", "/v1/results", "/v1/embeddings"):
         return answer.status, ""

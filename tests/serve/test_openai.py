@@ -79,6 +79,11 @@ def test_the_models_are_listed(client):
     assert [model.id for model in client.models.list()] == ["memory", "minilm"]
 
 
+def test_without_a_model_nothing_is_completed(client):
+    with pytest.raises(openai.NotFoundError, match="extmem serve --model"):
+        client.completions.create(model="lm", prompt="The")
+
+
 def test_another_model_is_not_found(client):
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4o", messages=QUESTION)

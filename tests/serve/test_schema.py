@@ -15,7 +15,7 @@ from serving import Client, description, key, served
 from extmem import Memory
 
 BUSY = {503: "Busy", 504: "TooSlow"}
-SLOW = {"/v1/generate": 5, "/v1/evaluate": 3, "/v1/embeddings": 3}
+SLOW = {"/v1/generate": 5, "/v1/completions": 5, "/v1/evaluate": 3, "/v1/embeddings": 3}
 
 
 def described() -> list[Any]:

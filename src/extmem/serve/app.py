@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
-from extmem.serve import generating, measuring, openai, page_files, records, talking
+from extmem.serve import completions, generating, measuring, openai, page_files, records, talking
 from extmem.serve.access import Access, Admin
 from extmem.serve.answers import Failure, Refused, failed, failure, reply
 from extmem.serve.journal import Journal
@@ -45,6 +45,7 @@ def build(access: Access, writer: Writer | None = None) -> FastAPI:
     app.include_router(records.router)
     app.include_router(talking.router)
     app.include_router(openai.router)
+    app.include_router(completions.router)
     app.include_router(page_files.router)
     for kind in (Refused, RequestValidationError, HTTPException, ExtmemError, Exception):
         app.add_exception_handler(kind, failed)

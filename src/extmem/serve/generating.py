@@ -1,4 +1,5 @@
-"""/v1/generate: a text written by the model with the memory, whole or as server-sent events, a token each.
+"""/v1/generate: a text that the model writes with the memory, whole or as events, a token each; /v1/memorize: what it
+shall write with.
 
 Knows: a LanguageModel as what it writes. Does not know: how it writes. One text is written at a time.
 """
@@ -7,19 +8,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 from fastapi import APIRouter, Request, Response
 
-from extmem.serve.access import Reader, Space
-from extmem.serve.answers import ClientGone, Streamed, reply
+from extmem.serve.access import Reader, Space, Writer
+from extmem.serve.answers import ClientGone, Refused, Streamed, reply
 from extmem.serve.records import Body
 
 if TYPE_CHECKING:
-    from extmem.lm.generate import GeneratedToken
+    from extmem.lm.generate import GeneratedToken, Generation
+    from extmem.lm.memorize import Memorized
     from extmem.lm.model import LanguageModel
     from extmem.memory import Memory
 
@@ -54,40 +56,88 @@ class Prompt(Body):
         return space.memory if self.memory else None
 
 
+class Keys(Body):
+    """Which records are memorized; without keys all of the namespace."""
+
+    keys: list[str] | None = None
+
+
 @router.post("/generate")
 async def generate(said: Prompt, space: Reader, request: Request) -> Response:
     """Writes on from a prompt; each token has its citations. With `stream` each is an event, and the last is
     [DONE]; a client that goes away stops it."""
     space.note("generate")
-    model, turn = request.app.state.model, request.app.state.writing
+    desk = Desk.of(request)
+    memory, options = said.memory_of(space), said.options()
     if said.stream:
-        return Streamed(partial(_events, model, turn, said, space), "text/event-stream")
-    given_up = threading.Event()
-
-    def on_token(token: GeneratedToken) -> None:
-        if given_up.is_set():
-            raise ClientGone
-
-    def write() -> Any:
-        with turn:
-            return model.generate(said.prompt, said.memory_of(space), on_token=on_token, **said.options())
-
-    try:
-        text = await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)
-    finally:
-        given_up.set()
+        return Streamed(partial(_events, desk, said.prompt, memory, options), "text/event-stream")
+    text = await desk.whole(space, said.prompt, memory, options)
     return reply({"text": text.text, "tokens": list(map(_token, text.tokens, text.pieces))})
 
 
-def _events(
-    model: LanguageModel, turn: threading.Lock, said: Prompt, space: Space, write: Callable[[bytes], None]
-) -> None:
-    from extmem.lm.generate import Written
+@router.post("/memorize")
+async def memorize(said: Keys, space: Writer, request: Request) -> Response:
+    """Has the model read texts of the memory, so that it writes with them; those that it has read are passed over."""
+    desk = Desk.of(request)
+    found = await space.run(desk.memorize, space.memory, said.keys)
+    space.note("memorize", keys=said.keys)
+    return reply({"documents": found.documents, "entries": found.entries})
 
-    with turn:
-        written = Written.behind(model, said.prompt)
-        for token in model.stream(said.prompt, said.memory_of(space), **said.options()):
-            write(f"data: {json.dumps(_token(token, written.add(token)), ensure_ascii=False)}\n\n".encode())
+
+class Desk(NamedTuple):
+    """A model, and whose turn it is to write with it."""
+
+    model: LanguageModel
+    turn: threading.Lock
+
+    @classmethod
+    def of(cls, request: Request) -> Desk:
+        """The server's. Raises Refused where it has no model."""
+        model = getattr(request.app.state, "model", None)
+        if model is None:
+            raise Refused(404, "model_not_found", "no model writes here: extmem serve --model FOLDER.")
+        return cls(model, request.app.state.writing)
+
+    async def whole(self, space: Space, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
+        """A text, unless its client goes away."""
+        given_up = threading.Event()
+
+        def on_token(token: GeneratedToken) -> None:
+            if given_up.is_set():
+                raise ClientGone
+
+        def write() -> Generation:
+            with self.turn:
+                return self.model.generate(prompt, memory, on_token=on_token, **options)
+
+        try:
+            return await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)
+        finally:
+            given_up.set()
+
+    def pieces(
+        self, prompt: str, memory: Memory | None, options: dict[str, Any]
+    ) -> Iterator[tuple[GeneratedToken, str]]:
+        """Each token as soon as it is chosen, and as it stands in the text."""
+        from extmem.lm.generate import Written
+
+        with self.turn:
+            written = Written.behind(self.model, prompt)
+            for token in self.model.stream(prompt, memory, **options):
+                yield token, written.add(token)
+
+    def memorize(self, memory: Memory, keys: list[str] | None) -> Memorized:
+        """Has the texts of these keys read, or all."""
+        found = memory.items() if keys is None else memory.retrieve_many(keys).items()
+        with self.turn:
+            return self.model.memorize(memory, {key: value for key, value in found if isinstance(value, str)})
+
+
+def _events(
+    desk: Desk, prompt: str, memory: Memory | None, options: dict[str, Any], write: Callable[[bytes], None]
+) -> None:
+    for token, piece in desk.pieces(prompt, memory, options):
+        write(f"data: {json.dumps(_token(token, piece), ensure_ascii=False)}\n\n".encode())
     write(b"data: [DONE]\n\n")
 
 

@@ -1,8 +1,9 @@
 """/v1/chat/completions, /v1/embeddings, /v1/models as OpenAI's clients ask for them.
 
-Knows: OpenAI's forms; `tasks.answer`. Does not know: how answers are found. The model "memory"
-answers the last message of the user from what the namespace holds, with citations beside it, and stores nothing: such
-clients send the whole conversation each time. Usage counts terms (`text/terms.py`), as no model's tokens are read.
+Knows: OpenAI's forms; `tasks.answer`. Does not know: how answers are found, how texts are written (`completions.py`).
+The model "memory" answers the last message of the user from what the namespace holds, with citations beside it, and
+stores nothing: such clients send the whole conversation each time. Usage counts terms (`text/terms.py`), as no model's
+tokens are read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from extmem.tasks.answer import Answer, answer
 from extmem.text.encoder import DEFAULT, Encoder, encoder_named
 from extmem.text.terms import terms
 
-MODEL = "memory"
+MODEL, WRITES = "memory", "lm"
 TEXTS = 2048  # of one request for embeddings, as at OpenAI
 UNOFFERED = (
     "tools", "tool_choice", "functions", "function_call", "logprobs", "top_logprobs", "logit_bias", "stop",
@@ -126,9 +127,10 @@ class Texts(Asked):
 
 
 @router.get("/models")
-async def models(space: Reader) -> Response:
-    """What may be asked for as `model`."""
-    said = [{"id": name, "object": "model", "created": 0, "owned_by": "extmem"} for name in (MODEL, DEFAULT)]
+async def models(space: Reader, request: Request) -> Response:
+    """What may be asked for as `model`: "lm" where the server has one that writes."""
+    names = (MODEL, DEFAULT, *[WRITES] * hasattr(request.app.state, "model"))
+    said = [{"id": name, "object": "model", "created": 0, "owned_by": "extmem"} for name in names]
     return reply({"object": "list", "data": said})
 
 
