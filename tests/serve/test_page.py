@@ -179,6 +179,19 @@ def test_the_arrow_keys_go_from_word_to_word(server: Server, admin: Client, brow
             assert f"“{word.text_content()}”" in page.locator(".cites p").first.text_content()
 
 
+def test_what_is_added_is_written_with(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        page.get_by_role("button", name="Add a record").click()
+        page.get_by_label("Key").fill("zebra")
+        page.get_by_label("Text").fill("The zebra of this house is statement.")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Saved.").wait_for()
+        page.get_by_role("link", name="Write").click()
+        write(page, "The zebra of this house is")
+        page.locator(".token[tabindex]").first.focus()
+        page.locator(".cites li", has_text="zebra").first.wait_for()
+
+
 def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "compare", viewport={"width": 1100, "height": 800}) as page:
         page.on("dialog", lambda asked: asked.accept())

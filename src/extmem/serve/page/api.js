@@ -3,6 +3,7 @@
 
 const KEPT = "extmem.key";
 export let namespace = "";
+let model = false;
 
 export const signedIn = () => sessionStorage.getItem(KEPT) !== null;
 export const signIn = (key) => sessionStorage.setItem(KEPT, key);
@@ -51,7 +52,12 @@ export const page = (after, limit) =>
   json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
 export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
 export const record = (key, space) => json("GET", named(key), of(space));
-export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space) });
+/** Stores a record, and has the model read it where there is one: it writes with what it has read. */
+export async function store(key, body, space) {
+  await json("PUT", named(key), { body, ...of(space) });
+  if (model) await json("POST", "memorize", { body: { keys: [key] }, ...of(space) });
+}
+export const memorize = async () => { if (model) await json("POST", "memorize", { body: {} }); };
 export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving });
 export const exported = async () => (await send("GET", "export")).blob();
 
@@ -114,7 +120,7 @@ export async function evaluate(text, progress, signal) {
 
 /** Whether a model writes here. */
 export async function writes() {
-  const answer = await fetch("/v1/generate", { headers: headers() }); // where there is a model, only POST is allowed
-  await answer.text();
-  return answer.status === 405;
+  const { data } = await json("GET", "models");
+  model = data.some((one) => one.id === "lm");
+  return model;
 }

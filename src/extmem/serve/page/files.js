@@ -26,6 +26,7 @@ export function dropping(done) {
       state.replaceChildren(t("importing", file.name), bar);
       try { count += await store(file, (part) => { bar.value = part; }); } catch (error) { notice(t("failed", `${file.name}: ${error.message}`), { seconds: 12 }); }
     }
+    if (count) await api.memorize().catch((error) => notice(t("failed", error.message)));
     state.replaceChildren();
     picker.value = "";
     notice(t("imported", count));
