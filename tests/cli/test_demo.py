@@ -1,4 +1,4 @@
-"""The demo as a person runs it, on a third of its docstrings and with one epoch of training instead of three."""
+"""The demo as a person runs it, on some of its docstrings and with one epoch of training instead of three."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from extmem.cli.manual import Manual, read_manual
+
 EXTMEM = str(Path(sys.executable).with_name("extmem"))
 
 
@@ -23,7 +25,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict, Pat
     """What `extmem demo --serve --json` printed, where, and the process, whose page is still open."""
     folder = tmp_path_factory.mktemp("demo")
     (folder / "tmp").mkdir()
-    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--docstrings", "2500", "--page", "page.html", "--serve"]
+    words = [EXTMEM, "demo", "--json", "--epochs", "1", "--docstrings", "700", "--page", "page.html", "--serve"]
     env = {**os.environ, "TMPDIR": str(folder / "tmp")}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
@@ -58,20 +60,20 @@ def test_a_stored_fact_changes_the_answer_and_forgetting_it_changes_it_back(demo
     assert demo[0]["forgotten_equals_never_stored"] is True
 
 
-def test_what_is_generated_is_cited_from_the_topics_that_were_memorized(demo):
-    from extmem.cli.manual import read_manual
+@pytest.fixture(scope="module")
+def manual() -> Manual:
+    return read_manual()
 
-    known = read_manual().memorize
+
+def test_what_is_generated_is_cited_from_the_topics_that_were_memorized(demo, manual):
+    known = manual.memorize
     cited = [(token, place) for token in demo[0]["generated"]["tokens"] for place in token["citations"]]
     assert cited
     for token, place in cited:
         assert known[place["key"]][place["start"] : place["end"]] == token["text"] or token["text"] == "<eos>"
 
 
-def test_what_is_measured_is_neither_in_the_docstrings_nor_in_the_memory():
-    from extmem.cli.manual import read_manual
-
-    manual = read_manual()
+def test_what_is_measured_is_neither_in_the_docstrings_nor_in_the_memory(manual):
     seen = {part.strip() for text in [*manual.docstrings, *manual.memorize.values()] for part in text.split("\n\n")}
     for held in (manual.fit, manual.measured):
         assert len(held) > 10_000

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import json
 import socket
 import stat
+import threading
 import time
 
 import pytest
@@ -272,3 +274,25 @@ def test_the_log_has_each_request_by_its_id_and_no_keys(root, server):
     assert (line["route"], line["status"]) == ("/v1/records/{key:path}", 404)
     assert "a-private-key" not in text
     assert "Traceback" not in text
+
+
+def test_a_collector_that_is_named_is_sent_a_span_of_each_request(tmp_path):
+    sent = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            sent.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        Memory(tmp_path / "m").close()
+        with served(tmp_path / "m", "--traces", f"http://127.0.0.1:{collector.server_port}") as server:
+            Client(server.port, key(server.folder)).ask("GET", "/v1/stats")
+            assert server.stop() == 0
+        collector.shutdown()
+    assert any(path == "/v1/traces" and b"/v1/stats" in body for path, body in sent)

@@ -31,6 +31,7 @@ def serve(
     requests: Annotated[int, typer.Option(min=1, help="In progress at once; beyond it 503.")] = 256,
     rate: Annotated[float, typer.Option(min=0, help="Requests a second and key, beyond it 429; 0: any.")] = 0.0,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; limits are of each.")] = 1,
+    traces: Annotated[str | None, typer.Option(help="An OpenTelemetry collector, as http://127.0.0.1:4318.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a memory over HTTP. Keys are made by `extmem grant`; without one nothing is answered. Prints its address,
@@ -48,7 +49,7 @@ def serve(
 
     key = os.environ.get("EXTMEM_KEY") or None
     limits = Limits(body, seconds, requests, rate)
-    plan = starting.Plan(must_be_there(memory), key, model, writer, Path(audit) if audit else None, limits)
+    plan = starting.Plan(must_be_there(memory), key, model, writer, Path(audit) if audit else None, traces, limits)
     starting.serve(plan, said, host, port, workers)
 
 

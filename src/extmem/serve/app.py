@@ -26,6 +26,7 @@ from extmem.serve.watch import Metrics, Watched
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
+    from opentelemetry.sdk.trace import TracerProvider
 
     from extmem.lm.model import LanguageModel
     from extmem.writers.base import Writer
@@ -35,10 +36,11 @@ SILENT: TelemetryConfig = {  # FastAPI's OpenTelemetry, which an environment var
 }  # fmt: skip
 
 
-def build(access: Access, writer: Writer | None = None) -> FastAPI:
-    """The routes of a memory; `writer` replies in chats."""
+def build(access: Access, writer: Writer | None = None, tracer: TracerProvider | None = None) -> FastAPI:
+    """The routes of a memory; `writer` replies in chats, `tracer` takes a span of each request."""
+    telemetry = SILENT if tracer is None else {**SILENT, "tracing": True, "tracer_provider": tracer}
     app = FastAPI(
-        title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=SILENT,
+        title="extmem", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=telemetry,
         responses={"default": {"model": Failure, "description": "Refused, or failed: why, in one line"}},
     )  # fmt: skip
     app.state.access, app.state.metrics, app.state.talks = access, Metrics(), talking.Talks(writer)

@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Plan:
     """What is served: the memory at `place`, which is there, with its `key` where it is encrypted; a model's folder; a
-    writer's name; where it is noted who did what; results of the model that the page begins with."""
+    writer's name; where it is noted who did what; a collector of traces; results that the page begins with."""
 
     place: str
     key: str | None = None
     model: str | None = None
     writer: str = ""
     audit: Path | None = None
+    traces: str | None = None
     limits: Limits = field(default_factory=Limits)
     measured: Sequence[Evaluation] = ()
 
@@ -75,16 +76,22 @@ def serve(
 def _app(plan: Plan, sessions: Sessions) -> Iterator[ASGIApp]:
     from extmem.serve.access import Access
     from extmem.serve.app import build, limited, with_model
+    from extmem.serve.traces import provider
     from extmem.tasks.chat import TOLD
     from extmem.writers.base import writer_named
 
     with Memory(plan.place, key=plan.key) as memory:
         access = Access(memory, plan.journal(), sessions, plan.limits.rate, direct=not is_server(plan.place))
-        app = build(access, writer_named(plan.writer, TOLD) if plan.writer else None)
+        tracer = None if plan.traces is None else provider(plan.traces)
+        app = build(access, writer_named(plan.writer, TOLD) if plan.writer else None, tracer)
         if plan.model is not None:
             from extmem.lm.model import LanguageModel
 
             model = LanguageModel.load(plan.model)
             model.datastore(memory)  # raises where only other models wrote one
             with_model(app, model)
-        yield limited(app, plan.limits, Journal(2))
+        try:
+            yield limited(app, plan.limits, Journal(2))
+        finally:
+            if tracer is not None:
+                tracer.shutdown()
