@@ -119,7 +119,7 @@ def pictures(page: Page, link: str) -> None:
         does(page)
         page.wait_for_timeout(500)  # letters and notices come to rest
         place = FOLDER / f"{name}.png"
-        page.screenshot(path=place, full_page=name != "memory", animations="disabled")
+        page.screenshot(path=place, full_page=name not in ("memory", "phone"), animations="disabled")
         Image.open(place).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(place, optimize=True)
         print(f"{place.name}: {place.stat().st_size:,} bytes")
 

@@ -1,7 +1,7 @@
 // The view of the memory: records to browse, search, add, edit and forget; files in and out.
 
 import * as api from "./api.js";
-import { h, marked, notice } from "./dom.js";
+import { flowing, h, marked, notice, trimmed } from "./dom.js";
 import { edit, shown } from "./editing.js";
 import { dropping } from "./files.js";
 import { t } from "./words.js";
@@ -117,16 +117,15 @@ export function show(main) {
 
 const id = (key) => `${api.namespace}\n${key}`;
 
-/** A long text from where it matched on, its paragraphs a line each. */
+/** A long text from where it matched on. */
 function brief(text, words) {
-  const lines = text.replace(/\s*\n\s*/g, (gap) => (gap.split("\n").length > 2 ? "\n" : " "));
-  const [first, ...rest] = marked(lines, words);
-  const far = rest.length > 0 && first.length > 2 * BEFORE;
-  return [far ? `…${first.slice(-BEFORE).replace(/^\S{0,20}\s/, "")}` : first, ...rest];
+  const [first, ...rest] = marked(flowing(text), words);
+  return [rest.length && first.length > 2 * BEFORE ? `…${trimmed(first.slice(-BEFORE))}` : first, ...rest];
 }
 
 function why(hit) {
   const parts = Object.entries(hit.parts).map(([name, part]) => h("span", {}, `${t(`part_${name}`)} ${part.toFixed(3)}`));
+  if (parts.length === 1) parts.pop(); // it is the score
   const matched = [...new Set(hit.words.map((word) => word.toLowerCase()))];
   const words = matched.length ? [h("span", {}, `${t("matched")}: ${matched.join(t("comma"))}`)] : [];
   return h("p", { className: "small why" }, h("span", {}, `${t("score")} ${hit.score.toFixed(3)}`), ...parts, ...words);

@@ -61,7 +61,7 @@ export async function show(main) {
   try { found = await api.results(); draw(); } catch (error) { notice(t("failed", error.message)); }
 }
 
-const when = (one) => new Date(one.time * 1000).toLocaleString(spoken(), { dateStyle: "medium", timeStyle: "medium" });
+const when = (one) => new Date(one.time * 1000).toLocaleString(spoken() === "en" ? "en-GB" : spoken(), { dateStyle: "medium", timeStyle: "medium" });
 
 /** The rows that there is something to read for; without a datastore "memory" is "cache" once more. */
 const rowsOf = (one) => ROWS.filter((row) => one.perplexity[row] !== null && (row !== "memory" || one.perplexity.datastore !== null));
