@@ -60,7 +60,9 @@ def chat(page: Page, lines: tuple[str, ...] = ENGLISH) -> None:
     for line in lines:
         page.locator("form textarea").fill(line)
         page.locator("form textarea").press("Enter")
-        page.locator(".log[aria-busy=false] .said:last-child button, .log[aria-busy=false] .said:last-child .value").wait_for()
+        page.locator(
+            ".log[aria-busy=false] .said:last-child button, .log[aria-busy=false] .said:last-child .value"
+        ).wait_for()
         page.locator("button.main:enabled").wait_for()
 
 

@@ -41,7 +41,7 @@ export function show(main) {
     facts.replaceChildren(
       h("li", {}, h("b", {}, found.records.toLocaleString()), ` ${t("records")}`),
       ...found.datastores.map((one) => h("li", {}, `${t("datastore")} `, h("b", {}, one.fingerprint.slice(0, 8)),
-        `: ${one.entries.toLocaleString()} ${t("entries")}, ${(one.bytes / 2 ** 20).toFixed(1)} MiB`)));
+        `${t("colon")}${one.entries.toLocaleString()} ${t("entries")}, ${(one.bytes / 2 ** 20).toFixed(1)}\u00a0MiB`)));
   }
 
   async function more() {
@@ -127,6 +127,6 @@ function why(hit) {
   const parts = Object.entries(hit.parts).map(([name, part]) => h("span", {}, `${t(`part_${name}`)} ${part.toFixed(3)}`));
   if (parts.length === 1) parts.pop(); // it is the score
   const matched = [...new Set(hit.words.map((word) => word.toLowerCase()))];
-  const words = matched.length ? [h("span", {}, `${t("matched")}: ${matched.join(t("comma"))}`)] : [];
+  const words = matched.length ? [h("span", {}, `${t("matched")}${t("colon")}${matched.join(t("comma"))}`)] : [];
   return h("p", { className: "small why" }, h("span", {}, `${t("score")} ${hit.score.toFixed(3)}`), ...parts, ...words);
 }

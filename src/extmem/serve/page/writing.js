@@ -82,5 +82,5 @@ function quote(record, { start, end }) {
   const from = Math.max(0, start - AROUND);
   const piece = (a, b) => flowing(letters.slice(a, b).join(""));
   return h("blockquote", {}, from ? `…${trimmed(piece(from, start))}` : piece(from, start), h("mark", {}, piece(start, end)),
-    piece(end, end + AROUND), end + AROUND < letters.length ? "…" : "");
+    end + AROUND < letters.length ? `${piece(end, end + AROUND).replace(/\s\S{0,20}$/, "")}…` : piece(end, end + AROUND));
 }
