@@ -8,6 +8,7 @@ import { sources } from "./writing.js";
 
 const LISTED = 50; // turns of before
 const NONE = "not in memory"; // what the memory keeps as its reply where it has none
+const OWN = /^(noted|you said)(: |$)/; // how a reply begins that no writer wrote
 
 let user = "me"; // survives a look at another view, as do the conversations
 const conversations = new Map();
@@ -71,7 +72,8 @@ export function show(main) {
   }
 
   function say(one, text) {
-    one.text.textContent = text ?? t("unknown");
+    const own = (_, said, colon) => t(said.replace(" ", "_")) + (colon && t("colon"));
+    one.text.textContent = one.theirs ? text?.replace(OWN, own) ?? t("unknown") : text;
     one.text.classList.toggle("prompt", text === null);
   }
 
@@ -132,14 +134,14 @@ export function show(main) {
     const found = await api.memories(asked);
     if (asked !== user) return;
     held.replaceChildren(...found.map((one) => row(one, h("span", {}, named(one.key)),
-      h("span", {}, one.turns.length ? `${t("from")} ${one.turns.map(named).join(", ")}` : t("by_hand")),
+      h("span", {}, one.turns.length ? `${t("from")} ${one.turns.map(named).join(t("comma"))}` : t("by_hand")),
       ...one.before.map((place) => h("span", {}, `${t("earlier")}: “${place.value}” (${named(place.turn)})`)))));
     if (!found.length) held.append(h("li", { className: "small" }, t("held_none")));
   }
 
   const row = (one, ...about) => h("li", {}, h("p", { className: "value" }, one.value), h("p", { className: "small why" }, ...about,
-    act("edit", one.key, () => edit(one.key, () => changed(one.key).catch(fail), space).catch(fail)),
-    act("erase", one.key, () => erase(one.key))));
+    h("span", { className: "acts" }, act("edit", one.key, () => edit(one.key, () => changed(one.key).catch(fail), space).catch(fail)),
+      act("erase", one.key, () => erase(one.key)))));
 
   const act = (what, key, does) =>
     h("button", { className: "plain", type: "button", "aria-label": `${t(what)}: ${named(key)}`, onclick: does }, t(what));

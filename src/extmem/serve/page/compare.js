@@ -39,7 +39,7 @@ export async function show(main) {
     try {
       await api.forget(key);
       record.selectedOptions[0].remove();
-      const shown = text(t("after"));
+      const shown = text(t("after", key));
       place.append(shown.element);
       const after = await shown.write(body());
       const spans = shown.written.querySelectorAll(".token");

@@ -27,6 +27,12 @@ export function marked(text, words) {
   return pieces.map((piece, at) => (at % 2 ? h("mark", {}, piece) : piece));
 }
 
+/** A text as it is quoted: its paragraphs a line each. */
+export const flowing = (text) => text.replace(/\s*\n\s*/g, (gap) => (gap.split("\n").length > 2 ? "\n" : " "));
+
+/** Without the part of a word that it begins with. */
+export const trimmed = (text) => text.replace(/^\S{0,20}\s/, "");
+
 /** A line at the foot of the window, for some seconds; returns what takes it away. */
 export function notice(text, { act, does, seconds = 6 } = {}) {
   const line = h("div", { className: "notice" }, h("span", {}, text));

@@ -9,7 +9,7 @@ import { t } from "./words.js";
 export function dropping(done) {
   const picker = h("input", { type: "file", multiple: true, hidden: true, onchange: () => take([...picker.files]) });
   const state = h("div", {});
-  const place = h("div", { className: "drop small" }, `${t("drop")} `,
+  const place = h("div", { className: "drop small grow" }, `${t("drop")} `,
     h("button", { className: "plain", type: "button", onclick: () => picker.click() }, t("choose")), picker, state);
   place.addEventListener("dragover", (event) => { event.preventDefault(); place.classList.add("over"); });
   place.addEventListener("dragleave", () => place.classList.remove("over"));
@@ -33,9 +33,9 @@ export function dropping(done) {
     done();
   }
 
-  return h("div", {}, place, h("div", { className: "bar" },
+  return h("div", { className: "bar files" }, place,
     h("button", { type: "button", onclick: () => edit(null, done) }, t("add")),
-    h("button", { type: "button", onclick: () => save().catch((error) => notice(t("failed", error.message))) }, t("export"))));
+    h("button", { type: "button", onclick: () => save().catch((error) => notice(t("failed", error.message))) }, t("export")));
 }
 
 /** JSON lines are many records; any other file is one, by its name. */

@@ -58,7 +58,9 @@ function frame(current) {
   document.documentElement.lang = spoken() === "zh" ? "zh-Hans" : "en";
   document.getElementById("skip").textContent = t("skip");
   document.getElementById("language").textContent = t("other");
-  document.getElementById("namespace").setAttribute("aria-label", t("namespace"));
+  const choice = document.getElementById("namespace");
+  choice.setAttribute("aria-label", t("namespace"));
+  if (choice.options.length) choice.options[0].textContent = t("whole");
   const names = current ? Object.keys(VIEWS).filter(can) : [];
   document.getElementById("views").replaceChildren(...names.map((name) =>
     h("a", { href: `#${name}`, ...(name === current ? { "aria-current": "page" } : {}) }, t(`view_${name}`))));

@@ -1,14 +1,15 @@
 // The view of the memory: records to browse, search, add, edit and forget; files in and out.
 
 import * as api from "./api.js";
-import { h, marked, notice } from "./dom.js";
+import { flowing, h, marked, notice, trimmed } from "./dom.js";
 import { edit, shown } from "./editing.js";
 import { dropping } from "./files.js";
 import { t } from "./words.js";
 
 const PAGE = 30;
 const UNDO = 10_000;
-const [LONG, LINES] = [420, 5]; // of a text that is shown at once: characters, lines
+const [LONG, LINES] = [320, 4]; // of a text that is shown at once: characters, lines
+const BEFORE = 90; // characters before the first word that matched, where that stands far inside
 
 // What will be forgotten, until its ten seconds are over. It is forgotten only then, and hidden before: storing it anew
 // would bring back its text, but not its history nor what the model made of it.
@@ -40,7 +41,7 @@ export function show(main) {
     facts.replaceChildren(
       h("li", {}, h("b", {}, found.records.toLocaleString()), ` ${t("records")}`),
       ...found.datastores.map((one) => h("li", {}, `${t("datastore")} `, h("b", {}, one.fingerprint.slice(0, 8)),
-        `: ${one.entries.toLocaleString()} ${t("entries")}, ${(one.bytes / 2 ** 20).toFixed(1)} MiB`)));
+        `${t("colon")}${one.entries.toLocaleString()} ${t("entries")}, ${(one.bytes / 2 ** 20).toFixed(1)}\u00a0MiB`)));
   }
 
   async function more() {
@@ -62,10 +63,16 @@ export function show(main) {
 
   function row(one) {
     const text = shown(one);
-    const value = h("p", { className: "value" }, ...marked(text, one.words ?? []));
     const long = text.length > LONG || text.split("\n").length > LINES;
+    const words = one.words ?? [];
+    const value = h("p", { className: "value" }, ...(long ? brief(text, words) : marked(text, words)));
     value.classList.toggle("long", long);
-    const whole = (event) => { value.classList.remove("long"); event.target.nextElementSibling.focus(); event.target.remove(); };
+    const whole = (event) => {
+      value.classList.remove("long");
+      value.replaceChildren(...marked(text, words));
+      event.target.nextElementSibling.focus();
+      event.target.remove();
+    };
     const item = h("li", {}, h("h2", { className: "key" }, one.key), value,
       one.parts ? why(one) : null,
       h("div", { className: "acts" },
@@ -110,8 +117,16 @@ export function show(main) {
 
 const id = (key) => `${api.namespace}\n${key}`;
 
+/** A long text from where it matched on. */
+function brief(text, words) {
+  const [first, ...rest] = marked(flowing(text), words);
+  return [rest.length && first.length > 2 * BEFORE ? `…${trimmed(first.slice(-BEFORE))}` : first, ...rest];
+}
+
 function why(hit) {
-  const parts = Object.entries(hit.parts).map(([name, part]) => h("span", {}, `${name} ${part.toFixed(3)}`));
-  const words = hit.words.length ? [h("span", {}, `${t("matched")}: ${hit.words.join(", ")}`)] : [];
+  const parts = Object.entries(hit.parts).map(([name, part]) => h("span", {}, `${t(`part_${name}`)} ${part.toFixed(3)}`));
+  if (parts.length === 1) parts.pop(); // it is the score
+  const matched = [...new Set(hit.words.map((word) => word.toLowerCase()))];
+  const words = matched.length ? [h("span", {}, `${t("matched")}${t("colon")}${matched.join(t("comma"))}`)] : [];
   return h("p", { className: "small why" }, h("span", {}, `${t("score")} ${hit.score.toFixed(3)}`), ...parts, ...words);
 }

@@ -61,7 +61,7 @@ export async function show(main) {
   try { found = await api.results(); draw(); } catch (error) { notice(t("failed", error.message)); }
 }
 
-const when = (one) => new Date(one.time * 1000).toLocaleString(spoken(), { dateStyle: "medium", timeStyle: "medium" });
+const when = (one) => new Date(one.time * 1000).toLocaleString(spoken() === "en" ? "en-GB" : spoken(), { dateStyle: "medium", timeStyle: "medium" });
 
 /** The rows that there is something to read for; without a datastore "memory" is "cache" once more. */
 const rowsOf = (one) => ROWS.filter((row) => one.perplexity[row] !== null && (row !== "memory" || one.perplexity.datastore !== null));
@@ -82,13 +82,13 @@ const plot = (name, ...drawn) => h("figure", {}, h("h2", {}, t(name)), ...drawn,
 function calibrated(one) {
   const series = SOURCES.filter((name) => one.reliability[name]).map((name) => [name, one.reliability[name]]);
   const far = (pairs) => t("off", percent(pairs.reduce((sum, [share, own]) => sum + Math.abs(share - own), 0) / pairs.length));
-  const said = series.map(([name, pairs]) => `${t(`source_${name}`)}: ${far(pairs)}`);
+  const said = series.map(([name, pairs]) => `${t(`source_${name}`)}${t("colon")}${far(pairs)}`);
   return plot("calibration", points(`${t("calibration")}. ${said.join("; ")}`, series, t("trusted"), t("owned")),
     h("ul", { className: "facts" }, series.map(([name], at) => h("li", {}, mark(name), said[at]))));
 }
 
 function table(one, rows) {
-  const cells = (row) => [figure(one.perplexity[row]), row === "model" ? "" : `${(-one.reduction_percent[row]).toFixed(1)} %`,
+  const cells = (row) => [figure(one.perplexity[row]), row === "model" ? "" : `${(-one.reduction_percent[row]).toFixed(1)} %`.replace("-", "−"),
     one.bits_per_character[row].toFixed(3), whole(speed(one, row))];
   return h("details", {}, h("summary", {}, t("figures")), h("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": t("figures") }, h("table", {},
     h("thead", {}, h("tr", {}, h("td", {}), ["perplexity", "change", "bits", "per_second"].map((name) => h("th", { scope: "col" }, t(name))))),

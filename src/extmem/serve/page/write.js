@@ -7,7 +7,7 @@ import { text } from "./writing.js";
 let said = { prompt: "", words: 40, both: false }; // survives a look at another view
 
 export function show(main) {
-  const prompt = h("textarea", { required: true, value: said.prompt, rows: 3 });
+  const prompt = h("textarea", { required: true, value: said.prompt, rows: 2 });
   const words = h("input", { type: "number", min: 1, max: 400, value: said.words });
   const both = h("input", { type: "checkbox", checked: said.both });
   const go = h("button", { className: "main" }, t("write"));
@@ -22,6 +22,7 @@ export function show(main) {
     const texts = said.both ? [[text(t("without"), false), false], [text(t("with")), true]] : [[text(t("with")), true]];
     place.className = said.both ? "pair two" : "pair";
     place.replaceChildren(...texts.map(([one]) => one.element));
+    if (said.both) place.append(texts[1][0].cites); // below both
     stopping = new AbortController();
     go.disabled = true;
     stop.hidden = false;

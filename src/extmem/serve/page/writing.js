@@ -2,7 +2,7 @@
 // cites, and what model and memory found likeliest there. One Tab stop; the arrow keys go from word to word.
 
 import * as api from "./api.js";
-import { h, percent } from "./dom.js";
+import { flowing, h, percent, trimmed } from "./dom.js";
 import { t } from "./words.js";
 
 const AROUND = 90;
@@ -52,7 +52,7 @@ export function text(title, cited = true) {
     words[Math.min(words.length - 1, Math.max(0, words.indexOf(event.target) + to))].focus();
   }
 
-  return { element, write, written };
+  return { element, cites, write, written };
 }
 
 async function show(cites, token, word) {
@@ -80,7 +80,7 @@ const likeliest = (title, words) => h("div", {}, h("dt", {}, title),
 function quote(record, { start, end }) {
   const letters = [...String(record.value)]; // spans count characters, not UTF-16 units
   const from = Math.max(0, start - AROUND);
-  const piece = (a, b) => letters.slice(a, b).join("");
-  return h("blockquote", {}, from ? "…" : "", piece(from, start), h("mark", {}, piece(start, end)), piece(end, end + AROUND),
-    end + AROUND < letters.length ? "…" : "");
+  const piece = (a, b) => flowing(letters.slice(a, b).join(""));
+  return h("blockquote", {}, from ? `…${trimmed(piece(from, start))}` : piece(from, start), h("mark", {}, piece(start, end)),
+    end + AROUND < letters.length ? `${piece(end, end + AROUND).replace(/\s\S{0,20}$/, "")}…` : piece(end, end + AROUND));
 }
