@@ -59,6 +59,9 @@ def test_a_bad_prompt_is_refused_before_the_first_event(client):
         answer = client.ask("POST", "/v1/generate", {**said, "stream": True})
         assert (answer.status, answer.json["error"]["type"]) == (400, "InvalidInput")
     assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "tokens": 1}).status == 422
+    assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "beams": 100_000}).status == 422
+    tiny = client.ask("POST", "/v1/generate", {"prompt": PROMPT, "temperature": 1e-320, "max_tokens": 2})
+    assert tiny.json == client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 2}).json
 
 
 def test_a_client_that_leaves_stops_the_generation(client, server):

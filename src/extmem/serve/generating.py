@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import anyio
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 
 from extmem.serve.access import Reader, Space, Writer
 from extmem.serve.answers import ClientGone, Refused, Streamed, beside, reply
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
     from extmem.memory import Memory
 
+BEAMS = 16  # at most: a search cannot be given up before its end
 PATIENCE = 0.1  # seconds between two looks at whether a request that waits for its turn is still there
 
 router = APIRouter(prefix="/v1")
@@ -43,7 +45,7 @@ class Prompt(Body):
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    beams: int | None = None
+    beams: Annotated[int, Field(le=BEAMS)] | None = None
     repetition: float | None = None
     no_repeat: int | None = None
     seed: int | None = None
