@@ -92,7 +92,8 @@ async def chat(said: Message, space: Writer, request: Request) -> Response:
             raise ClientGone
 
     try:  # not among the threads of `space`: a writer is slow, and nothing else shall wait for it
-        told = await anyio.to_thread.run_sync(_said, talk, said, space, request, heard, abandon_on_cancel=True, limiter=beside())
+        saying = partial(_said, talk, said, space, request, heard)
+        told = await anyio.to_thread.run_sync(saying, abandon_on_cancel=True, limiter=beside())
     finally:
         given_up.set()
     return reply(told)
