@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import openai
@@ -56,6 +59,9 @@ def test_a_bad_prompt_is_refused_before_the_first_event(client):
         answer = client.ask("POST", "/v1/generate", {**said, "stream": True})
         assert (answer.status, answer.json["error"]["type"]) == (400, "InvalidInput")
     assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "tokens": 1}).status == 422
+    assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "beams": 100_000}).status == 422
+    tiny = client.ask("POST", "/v1/generate", {"prompt": PROMPT, "temperature": 1e-320, "max_tokens": 2})
+    assert tiny.json == client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 2}).json
 
 
 def test_a_client_that_leaves_stops_the_generation(client, server):
@@ -71,6 +77,37 @@ def test_a_client_that_leaves_stops_the_generation(client, server):
         assert time.monotonic() < until
         time.sleep(0.05)
     assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
+
+
+def drained(answer):
+    with suppress(http.client.IncompleteRead):
+        answer.read()
+
+
+def test_while_a_long_text_is_written_others_are_told_so_in_time_and_the_memory_answers(corpus, server):
+    with served(server.folder, "--model", str(corpus.parent / "model"), "--seconds", "2") as patient:
+        client = Client(patient.port, key(server.folder))
+        said = {"prompt": PROMPT, "max_tokens": 1_000_000, "min_tokens": 1_000_000, "stream": True}
+        connection = http.client.HTTPConnection("127.0.0.1", patient.port, timeout=60)
+        headers = {**client.headers(), "Content-Type": "application/json"}
+        connection.request("POST", "/v1/generate", json.dumps(said), headers)
+        answer = connection.getresponse()
+        reading = threading.Thread(target=drained, args=(answer,))
+        reading.start()
+        short = {"prompt": PROMPT, "max_tokens": 1}
+        waiting = [("/v1/generate", {**short, "stream": True}), ("/v1/generate", short)]
+        waiting += [("/v1/memorize", {"keys": ["none"]})] * 12
+        with ThreadPoolExecutor(len(waiting)) as pool:
+            told = [pool.submit(client.ask, "POST", *one) for one in waiting]
+            time.sleep(0.5)  # all wait for the model's turn
+            assert client.ask("PUT", "/v1/records/meanwhile", {"value": 1}).status == 200
+            assert not any(one.done() for one in told)
+            assert {one.result().status for one in told} == {504}
+        assert reading.is_alive()
+        patient.process.kill()
+        reading.join()
+        answer.close()
+        connection.close()
 
 
 def test_a_memory_of_another_model_is_refused_at_the_start(corpus, model, tmp_path):

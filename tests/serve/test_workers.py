@@ -60,6 +60,7 @@ def test_the_link_opens_once_and_its_session_everywhere(server: Server) -> None:
     nobody = Client(server.port)
     opened = [nobody.ask("POST", "/v1/session", {"link": link}) for _ in range(6)]
     assert [answer.status for answer in opened] == [200] + [401] * 5
+    assert nobody.ask("POST", "/v1/session", {"link": "\ud800"}).status == 401
     session = Client(server.port, opened[0].json["session"])
     assert {session.ask("GET", "/v1/records/a").status for _ in range(12)} == {200}
 

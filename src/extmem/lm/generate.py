@@ -236,7 +236,7 @@ class Generator:
 
     def _choose(self, p_V: Tensor) -> int:
         sampling = self.sampling
-        if sampling.temperature == 0:
+        if sampling.temperature < torch.finfo(p_V.dtype).tiny:  # what would be 0 there
             return int(p_V.argmax())
         scores = (p_V / p_V.max()).log() / sampling.temperature
         if not sampling.top_k and sampling.top_p == 1:

@@ -114,6 +114,12 @@ async def failed(request: Request, error: Exception) -> Response:
     return failure(500, "InternalError", "something went wrong here: the server's log says what.")
 
 
+def beside() -> anyio.CapacityLimiter:
+    """For a thread that may wait long, on a client or a model: one more, that takes none of those which others wait
+    for. There are no more of them than requests in progress."""
+    return anyio.CapacityLimiter(1)
+
+
 class ClientGone(Exception):
     """Nobody is there to write to any more."""
 
@@ -156,7 +162,7 @@ class Streamed(Response):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
             try:
-                await anyio.to_thread.run_sync(partial(self.produce, write))
+                await anyio.to_thread.run_sync(partial(self.produce, write), limiter=beside())
             except Exception as raised:
                 error = raised
             tasks.cancel_scope.cancel()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import anyio
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 
 from extmem.serve.access import Reader, Space, Writer
-from extmem.serve.answers import ClientGone, Refused, Streamed, reply
+from extmem.serve.answers import ClientGone, Refused, Streamed, beside, reply
 from extmem.serve.records import Body
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from extmem.lm.memorize import Memorized
     from extmem.lm.model import LanguageModel
     from extmem.memory import Memory
+
+BEAMS = 16  # at most: a search cannot be given up before its end
+PATIENCE = 0.1  # seconds between two looks at whether a request that waits for its turn is still there
 
 router = APIRouter(prefix="/v1")
 
@@ -40,7 +45,7 @@ class Prompt(Body):
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    beams: int | None = None
+    beams: Annotated[int, Field(le=BEAMS)] | None = None
     repetition: float | None = None
     no_repeat: int | None = None
     seed: int | None = None
@@ -71,7 +76,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
     memory, options = said.memory_of(space), said.options()
     if said.stream:
         return Streamed(partial(_events, desk, said.prompt, memory, options), "text/event-stream")
-    text = await desk.whole(space, said.prompt, memory, options)
+    text = await desk.whole(said.prompt, memory, options)
     return reply({"text": text.text, "tokens": list(map(_token, text.tokens, text.pieces))})
 
 
@@ -79,7 +84,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
 async def memorize(said: Keys, space: Writer, request: Request) -> Response:
     """Has the model read texts of the memory, so that it writes with them; those that it has read are passed over."""
     desk = Desk.of(request)
-    found = await space.run(desk.memorize, space.memory, said.keys)
+    found = await anyio.to_thread.run_sync(desk.memorize, space.memory, said.keys, limiter=beside())
     space.note("memorize", keys=said.keys)
     return reply({"documents": found.documents, "entries": found.entries})
 
@@ -98,7 +103,17 @@ class Desk(NamedTuple):
             raise Refused(404, "model_not_found", "no model writes here: extmem serve --model FOLDER.")
         return cls(model, request.app.state.writing)
 
-    async def whole(self, space: Space, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
+    @contextmanager
+    def mine(self) -> Iterator[None]:
+        """Waits for its turn, in a thread; no longer than its request does."""
+        while not self.turn.acquire(timeout=PATIENCE):
+            anyio.from_thread.check_cancelled()
+        try:
+            yield
+        finally:
+            self.turn.release()
+
+    async def whole(self, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
         """A text, unless its client goes away."""
         given_up = threading.Event()
 
@@ -107,11 +122,11 @@ class Desk(NamedTuple):
                 raise ClientGone
 
         def write() -> Generation:
-            with self.turn:
+            with self.mine():
                 return self.model.generate(prompt, memory, on_token=on_token, **options)
 
         try:
-            return await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=space.access.threads)
+            return await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=beside())
         finally:
             given_up.set()
 
@@ -121,7 +136,7 @@ class Desk(NamedTuple):
         """Each token as soon as it is chosen, and as it stands in the text."""
         from extmem.lm.generate import Written
 
-        with self.turn:
+        with self.mine():
             written = Written.behind(self.model, prompt)
             for token in self.model.stream(prompt, memory, **options):
                 yield token, written.add(token)
@@ -129,7 +144,7 @@ class Desk(NamedTuple):
     def memorize(self, memory: Memory, keys: list[str] | None) -> Memorized:
         """Has the texts of these keys read, or all."""
         found = memory.items() if keys is None else memory.retrieve_many(keys).items()
-        with self.turn:
+        with self.mine():
             return self.model.memorize(memory, {key: value for key, value in found if isinstance(value, str)})
 
 

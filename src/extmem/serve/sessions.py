@@ -59,7 +59,8 @@ class Sessions:
         return Grant("page", ("",), "admin", 0.0, "") if int(shaped[1]) >= time.time() else None
 
     def _file(self, token: str) -> Path:
-        return self.folder / f"link-{hashlib.sha256(token.encode()).hexdigest()}"
+        sent = token.encode(errors="replace")  # of JSON, where half a surrogate pair can stand
+        return self.folder / f"link-{hashlib.sha256(sent).hexdigest()}"
 
     def _signed(self, until: str) -> str:
         return hmac.digest(self.secret, until.encode(), "sha256").hex()

@@ -19,7 +19,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from extmem.serve.access import Reader, Space, Writer
-from extmem.serve.answers import ClientGone, Streamed, not_there, record_json, reply
+from extmem.serve.answers import ClientGone, Streamed, beside, not_there, record_json, reply
 from extmem.serve.records import LISTED, Body
 from extmem.tasks.answer import PASSAGES
 from extmem.tasks.answer import answer as answered
@@ -92,7 +92,8 @@ async def chat(said: Message, space: Writer, request: Request) -> Response:
             raise ClientGone
 
     try:  # not among the threads of `space`: a writer is slow, and nothing else shall wait for it
-        told = await anyio.to_thread.run_sync(_said, talk, said, space, request, heard, abandon_on_cancel=True)
+        saying = partial(_said, talk, said, space, request, heard)
+        told = await anyio.to_thread.run_sync(saying, abandon_on_cancel=True, limiter=beside())
     finally:
         given_up.set()
     return reply(told)
