@@ -65,7 +65,7 @@ def test_a_bad_prompt_is_refused_before_the_first_event(client):
 
 
 def test_a_client_that_leaves_stops_the_generation(client, server):
-    said = {"prompt": PROMPT, "max_tokens": 1_000_000, "min_tokens": 1_000_000, "stream": True}
+    said = {"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, "stream": True}
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     headers = {**client.headers(), "Content-Type": "application/json"}
     connection.request("POST", "/v1/generate", json.dumps(said), headers)
@@ -87,7 +87,7 @@ def drained(answer):
 def test_while_a_long_text_is_written_others_are_told_so_in_time_and_the_memory_answers(corpus, server):
     with served(server.folder, "--model", str(corpus.parent / "model"), "--seconds", "2") as patient:
         client = Client(patient.port, key(server.folder))
-        said = {"prompt": PROMPT, "max_tokens": 1_000_000, "min_tokens": 1_000_000, "stream": True}
+        said = {"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, "stream": True}
         connection = http.client.HTTPConnection("127.0.0.1", patient.port, timeout=60)
         headers = {**client.headers(), "Content-Type": "application/json"}
         connection.request("POST", "/v1/generate", json.dumps(said), headers)
@@ -160,3 +160,18 @@ def test_openais_client_has_a_text_completed_with_citations(client, server):
         openais.completions.create(model="lm", prompt=PROMPT, temperature=-1.0)
     with pytest.raises(openai.NotFoundError):
         openais.completions.create(model="memory", prompt=PROMPT)
+
+
+def test_a_key_that_is_revoked_opens_no_more_of_a_stream(server):
+    made = key(server.folder, may="read")
+    body = json.dumps({"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, "stream": True})
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request(
+        "POST", "/v1/generate", body, {"Authorization": f"Bearer {made}", "Content-Type": "application/json"}
+    )
+    answer = connection.getresponse()
+    assert answer.readline().startswith(b"data: ")
+    assert run("revoke", str(server.folder), made.split("_")[1]).returncode == 0
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()

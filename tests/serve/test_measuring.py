@@ -73,7 +73,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(client, server):
 
 
 def test_one_that_waits_for_another_text_says_so_and_is_measured_in_its_turn(client, server):
-    body = json.dumps({"prompt": "The with statement", "max_tokens": 10**6, "min_tokens": 10**6, "stream": True})
+    body = json.dumps({"prompt": "The with statement", "max_tokens": 10_000, "min_tokens": 10_000, "stream": True})
     head = f"POST /v1/generate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {client.key}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as writing, socket.socket() as waiting:

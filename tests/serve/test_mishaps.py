@@ -64,6 +64,25 @@ def test_a_body_that_stops_coming_is_given_up(memory):
         assert client.ask("GET", "/v1/records/slow").status == 404
 
 
+def test_without_a_key_no_body_is_waited_for(memory):
+    head = b"PUT /v1/records/apple HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    with served(memory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+        one.sendall(head)
+        assert one.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_what_is_no_json_is_refused_and_never_answered(memory):
+    with Memory(memory) as handle:
+        handle.store("odd", [1.0, float("nan"), {"far": float("inf")}])
+    with served(memory) as server:
+        client = Client(server.port, key(memory))
+        for value in (b"NaN", b"1e999", b"[-Infinity]"):
+            for body in (b'{"value": %b}' % value, b'{"value": 1, "metadata": {"a": %b}}' % value):
+                said = client.ask("PUT", "/v1/records/n", body=body, Content_Type="application/json")
+                assert (said.status, said.json["error"]["type"]) == (422, "InvalidInput")
+        assert client.ask("GET", "/v1/records/odd").json["value"] == [1.0, None, {"far": None}]
+
+
 def test_two_servers_on_one_memory_agree(memory):
     with served(memory) as one, served(memory) as other:
         token = key(memory)

@@ -141,7 +141,7 @@ class Wire:
     def _refusal(self, status: int, body: bytes) -> ExtmemError:
         try:
             error = json.loads(body)["error"]
-            kind, message = error["type"], error["message"]
+            kind, message = str(error["type"]), error["message"]
             if kind == "VersionConflict":
                 return VersionConflict(error["key"], error["expected"], error["version"])
         except (ValueError, TypeError, KeyError, RecursionError):

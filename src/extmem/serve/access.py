@@ -1,6 +1,6 @@
 """Access: from a request's key to the handle of a namespace, which is all that a route gets.
 
-Knows: keys, namespaces, rates. Does not know: what routes do. A namespace that is not the key's is answered for
+Knows: keys, namespaces, rates, ASGI. Does not know: what routes do. A namespace that is not the key's is answered for
 before anything is looked up, so that nothing can be learnt of it.
 """
 
@@ -13,15 +13,19 @@ from typing import Annotated, Any, TypeVar
 
 import anyio
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from extmem.memory import Memory
-from extmem.serve.answers import Refused
+from extmem.serve.answers import ClientGone, Refused, failure
 from extmem.serve.journal import Journal
-from extmem.serve.keys import Grant, Keys
+from extmem.serve.keys import FRESH, Grant, Keys
 from extmem.serve.limits import Rate
 from extmem.serve.sessions import Sessions
 
 R = TypeVar("R")
+GRANT = "grant"  # in a request's scope: what its key opens
+OPEN = ("/healthz", "/readyz", "/openapi.json", "/v1/session")  # without a key
 HANDLES = 1_000  # of namespaces, kept at once
 
 
@@ -39,7 +43,7 @@ class Access:
 
     async def enter(self, request: Request, may: str, path: str | None) -> Space:
         """The namespace that is asked for, or else the key's first. Raises Refused."""
-        grant = await self._grant(request)
+        grant: Grant = request.scope[GRANT]
         path = grant.namespaces[0] if path is None else path
         if not grant.covers(path):
             raise Refused(404, "NoNamespace", f"there is no namespace {path!r}.")
@@ -53,17 +57,43 @@ class Access:
             self._handles[path] = handle
         return Space(handle, path, grant, self)
 
-    async def _grant(self, request: Request) -> Grant:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        grant = await self.keys.of(key.strip()) if scheme.lower() == "bearer" else None
-        grant = grant or self.sessions.of(key.strip())
+    async def grant(self, authorization: str) -> Grant | None:
+        """What the key in a header opens now; None where there is none that is valid."""
+        scheme, _, key = authorization.partition(" ")
+        found = await self.keys.of(key.strip()) if scheme.lower() == "bearer" else None
+        return found or self.sessions.of(key.strip())
+
+
+class Door:
+    """Asks for the key before anything of a body is read, and again while an answer is a stream: a key that is revoked
+    opens no more of it."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN:
+            return await self.app(scope, receive, send)
+        authorization = Headers(scope=scope).get("authorization", "")
+        grant = await self.access.grant(authorization)
         if grant is None:
             message = "give a key that is valid: Authorization: Bearer em_…"
-            raise Refused(401, "NoKey", message, {"www-authenticate": "Bearer"})
-        request.scope["who"] = grant.id
-        if wait := self.rate.wait(grant.id, time.monotonic()):
-            raise Refused(429, "TooMany", "too many requests with this key.", {"retry-after": str(int(wait) + 1)})
-        return grant
+            return await failure(401, "NoKey", message, {"www-authenticate": "Bearer"})(scope, receive, send)
+        scope["who"], scope[GRANT] = grant.id, grant
+        looked = time.monotonic()
+        if wait := self.access.rate.wait(grant.id, looked):
+            said = failure(429, "TooMany", "too many requests with this key.", {"retry-after": str(int(wait) + 1)})
+            return await said(scope, receive, send)
+
+        async def sent(message: Message) -> None:
+            nonlocal looked
+            if message.get("more_body") and time.monotonic() - looked > FRESH:
+                looked = time.monotonic()
+                if await self.access.grant(authorization) is None:
+                    raise ClientGone("its key was revoked")
+            await send(message)
+
+        await self.app(scope, receive, sent)
 
 
 @dataclass(frozen=True, slots=True)

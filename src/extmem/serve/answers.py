@@ -6,6 +6,7 @@ Knows: JSON, statuses. Does not know: routes, who asks. Bytes stand under "bytes
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ from extmem.exchange.lines import SAID, value_json
 from extmem.reading import Hit
 from extmem.records.base import Record
 
-_JSON = json.JSONEncoder(ensure_ascii=False).encode
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 STATUSES = ((InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
 
 
@@ -55,7 +56,20 @@ class Refused(Exception):
 
 def reply(said: object, status: int = 200) -> Response:
     """JSON, as it is: what comes out of a memory needs no checks of FastAPI's."""
-    return Response(_JSON(said), status, media_type="application/json")
+    try:
+        text = _JSON(said)
+    except ValueError:  # JSON has no NaN, which Python's values may be
+        text = _JSON(_finite(said))
+    return Response(text, status, media_type="application/json")
+
+
+def _finite(said: Any) -> Any:
+    """The same with null for NaN and Infinity."""
+    if isinstance(said, dict):
+        return {name: _finite(one) for name, one in said.items()}
+    if isinstance(said, list | tuple):
+        return [_finite(one) for one in said]
+    return None if isinstance(said, float) and not math.isfinite(said) else said
 
 
 def failure(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None, **more: object) -> Response:
@@ -121,7 +135,7 @@ def beside() -> anyio.CapacityLimiter:
 
 
 class ClientGone(Exception):
-    """Nobody is there to write to any more."""
+    """Nobody is there to write to any more, or nobody who may read it."""
 
 
 class Streamed(Response):
@@ -167,7 +181,7 @@ class Streamed(Response):
                 error = raised
             tasks.cancel_scope.cancel()
         if isinstance(error, ClientGone):
-            scope["fault"] = "the client went away"
+            scope["fault"] = str(error) or "the client went away"
         elif error is not None:
             raise error
         else:

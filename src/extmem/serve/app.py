@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from extmem.errors import ExtmemError
 from extmem.serve import completions, generating, measuring, openai, page_files, records, talking
-from extmem.serve.access import Access, Admin
+from extmem.serve.access import Access, Admin, Door
 from extmem.serve.answers import Failure, Refused, failed, failure, reply
 from extmem.serve.journal import Journal
 from extmem.serve.limits import Capacity, Limits, Origin, Size, Time
@@ -67,7 +67,7 @@ def with_model(app: FastAPI, model: LanguageModel) -> None:
 
 def limited(app: FastAPI, limits: Limits, log: Journal) -> ASGIApp:
     """The routes behind their limits, and the page beside them."""
-    inner = Size(Origin(Time(app, limits.seconds)), limits.body)
+    inner = Door(Size(Origin(Time(app, limits.seconds)), limits.body), app.state.access)
     return Page(Watched(Capacity(inner, limits.requests), log, app.state.metrics))
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from extmem.serve.access import Reader, Space
 from extmem.serve.answers import Streamed, reply
-from extmem.serve.generating import Desk
+from extmem.serve.generating import LENGTH, TOKENS, Desk
 from extmem.serve.openai import WRITES, Asked, OpenAIRoute, StreamOptions
 
 router = APIRouter(prefix="/v1", route_class=OpenAIRoute)
@@ -28,8 +28,8 @@ router = APIRouter(prefix="/v1", route_class=OpenAIRoute)
 class Prompt(Asked):
     """What to go on from. Without a temperature the likeliest token is taken."""
 
-    prompt: str
-    max_tokens: Annotated[int, Field(ge=1)] = 16
+    prompt: Annotated[str, Field(max_length=LENGTH)]
+    max_tokens: Annotated[int, Field(ge=1, le=TOKENS)] = 16
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
     from extmem.memory import Memory
 
+LENGTH, TOKENS = 200_000, 10_000  # characters of a prompt, tokens of a text: the model is for others too
 BEAMS = 16  # at most: a search cannot be given up before its end
 PATIENCE = 0.1  # seconds between two looks at whether a request that waits for its turn is still there
 
@@ -36,11 +37,11 @@ router = APIRouter(prefix="/v1")
 class Prompt(Body):
     """What to go on from, and how: the fields of `Sampling`, whose defaults they have."""
 
-    prompt: str
+    prompt: Annotated[str, Field(max_length=LENGTH)]
     stream: bool = False
     memory: bool = True
     allow_unknown: bool = False
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, Field(le=TOKENS)] | None = None
     min_tokens: int | None = None
     temperature: float | None = None
     top_k: int | None = None

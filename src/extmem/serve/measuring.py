@@ -22,13 +22,13 @@ from pydantic import Field
 from extmem.errors import InvalidInput, WrongModel
 from extmem.serve.access import Reader, Space
 from extmem.serve.answers import ClientGone, Streamed, reply
+from extmem.serve.generating import LENGTH
 from extmem.serve.records import Body
 
 if TYPE_CHECKING:
     from extmem.lm.evaluate import Evaluation
     from extmem.lm.model import LanguageModel
 
-LENGTH = 200_000  # characters of a text
 KEPT = 100  # results that are shown
 BEAT = 1.0  # seconds between events, at most
 

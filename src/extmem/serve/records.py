@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from extmem.errors import InvalidInput
@@ -47,12 +48,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _finite(said: Any) -> Any:
+    """Refuses what Python's reader takes for JSON and is none: NaN, Infinity, 1e999."""
+    json.dumps(said, allow_nan=False)
+    return said
+
+
 class Said(Body):
     """A value, under "value" or, as base64, under "bytes"; and what may be said of it."""
 
-    value: Any = None
+    value: Annotated[Any, AfterValidator(_finite)] = None
     bytes: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(_finite)] = None
     author: str | None = None
     trust: float = 1.0
     ttl: float | None = None

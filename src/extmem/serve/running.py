@@ -176,6 +176,9 @@ class _Workers:
 
 
 def _say(said: int | None, line: str) -> None:
+    """To the process that waits for it; of a worker that took another's place a failure to standard error."""
     if said is not None:
         os.write(said, f"{line}\n".encode())
         os.close(said)
+    elif line != READY:
+        os.write(2, f"{line}\n".encode())

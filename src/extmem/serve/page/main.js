@@ -68,7 +68,7 @@ function frame(current) {
 
 function show() {
   const asked = location.hash.slice(1);
-  const name = asked in VIEWS && can(asked) ? asked : "memory";
+  const name = Object.hasOwn(VIEWS, asked) && can(asked) ? asked : "memory";
   frame(name);
   document.title = `${t(`view_${name}`)} · extmem`;
   VIEWS[name].show(main);
