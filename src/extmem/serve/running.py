@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Making = Callable[[], AbstractContextManager[ASGIApp]]
 
 QUEUE = 2_048  # connections that wait until one is accepted
+TURN = 8  # that a worker accepts at once
 ENDING = (signal.SIGTERM, signal.SIGINT)
 PAUSE = 1.0  # seconds before a worker that died is replaced
 READY = "ready"
@@ -68,7 +69,7 @@ def run(made: Making, listener: socket.socket, workers: int, folder: Path, ready
     if workers == 1:
         with made() as app:
             ready()
-            _serve(app, listener)
+            _serve(app, listener, QUEUE)
     elif hasattr(os, "fork"):
         os.environ[FIGURES] = str(folder)
         _Workers(made, listener).run(workers, ready)
@@ -76,7 +77,7 @@ def run(made: Making, listener: socket.socket, workers: int, folder: Path, ready
         raise InvalidInput("this system cannot have --workers: leave it out.", workers)
 
 
-def _serve(app: ASGIApp, listener: socket.socket) -> None:
+def _serve(app: ASGIApp, listener: socket.socket, accepted: int) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -86,11 +87,11 @@ def _serve(app: ASGIApp, listener: socket.socket) -> None:
 
     for ending in ENDING:  # uvicorn raises them again when it has ended
         signal.signal(ending, lambda *_: None)
-    # asyncio's loop takes turns, where uvloop let some of 64 connections wait for seconds; with a backlog of 1 a worker
-    # accepts one connection a turn, so that its siblings get theirs (docs/log.md).
+    # asyncio's loop takes turns, where uvloop let some of 64 connections wait for seconds (docs/log.md). uvicorn's
+    # backlog is also how many connections are accepted a turn: of workers few, so that the others get theirs.
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off", loop="asyncio",
-        backlog=1, proxy_headers=False,
+        backlog=accepted, proxy_headers=False,
     )  # fmt: skip
     Server(config).run(sockets=[listener])
 
@@ -161,7 +162,7 @@ class _Workers:
             threading.Thread(target=self._end_with_it, daemon=True).start()
             with self.made() as app:
                 _say(said, READY)
-                _serve(app, self.listener)
+                _serve(app, self.listener, TURN)
             status = 0
         except ExtmemError as error:
             _say(said, " ".join(str(error).split()))
