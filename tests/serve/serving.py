@@ -57,7 +57,7 @@ class Client:
 class Server(NamedTuple):
     process: subprocess.Popen
     port: int
-    folder: Path
+    folder: Path | str
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -65,9 +65,9 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def served(memory: Path, *options: str) -> Iterator[Server]:
-    """`extmem serve` on a free port, ended at the end."""
-    log = memory.with_name(f"{memory.name}.log")
+def served(memory: Path | str, *options: str, log: Path | None = None) -> Iterator[Server]:
+    """`extmem serve` on a free port, ended at the end; its log lies beside a memory that is a folder."""
+    log = log or Path(memory).with_name(f"{Path(memory).name}.log")
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [EXTMEM, "serve", str(memory), "--port", "0", *options], stdout=subprocess.PIPE, stderr=errors, text=True
@@ -82,7 +82,7 @@ def served(memory: Path, *options: str) -> Iterator[Server]:
         process.stdout.close()
 
 
-def key(memory: Path, *namespaces: str, may: str = "admin") -> str:
+def key(memory: Path | str, *namespaces: str, may: str = "admin") -> str:
     with Memory(memory) as handle:
         return keys.grant(handle, namespaces or ("",), may)[1]
 

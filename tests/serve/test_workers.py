@@ -16,6 +16,7 @@ from serving import Client, Server, key, run, served
 
 from extmem import Memory
 from extmem.serve.running import listening
+from postgres_server import PostgresServer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -114,6 +115,20 @@ def test_workers_end_with_the_process_that_began_them(server: Server) -> None:
     assert run("verify", "--memory", str(server.folder)).returncode == 0
     with Memory(server.folder) as memory:
         assert memory.retrieve("c") == "kept"
+
+
+def test_a_memory_in_postgresql_is_served_alike(postgres: PostgresServer, tmp_path: Path) -> None:
+    with Memory(postgres.url) as memory:
+        memory.namespace("served").store("The capital of France is", "Paris")
+    with served(postgres.url, "--workers", "2", log=tmp_path / "log") as server:
+        client = Client(server.port, key(postgres.url, "served"))
+        assert client.ask("PUT", "/v1/records/n", {"value": {"x": [1]}}).status == 200
+        assert {str(client.ask("GET", "/v1/records/n").json["value"]) for _ in range(8)} == {"{'x': [1]}"}
+        assert client.ask("POST", "/v1/answer", {"question": "What is the capital of France?"}).json["text"] == "Paris"
+        assert client.ask("POST", "/v1/chat", {"user": "ann", "message": "I live in Bern."}).status == 200
+        assert "Bern" in client.ask("POST", "/v1/chat", {"user": "ann", "message": "Where do I live?"}).json["text"]
+        assert client.ask("DELETE", "/v1/namespaces/ann").json["forgotten"] == 5
+        assert server.stop() == 0
 
 
 def test_small_answers_are_sent_at_once() -> None:
