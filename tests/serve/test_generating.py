@@ -140,6 +140,15 @@ def test_a_text_that_was_stored_is_memorized_and_then_written_with(client, serve
     assert again == before
 
 
+def test_memorizing_leaves_what_is_said_of_a_record(client):
+    said = {"value": "A lamp by the door.", "metadata": {"room": 1}, "trust": 0.5, "author": "ann", "ttl": 1000}
+    client.ask("PUT", "/v1/records/lamp", said)
+    before = client.ask("GET", "/v1/records/lamp").json
+    assert client.ask("POST", "/v1/memorize", {"keys": ["lamp", "nowhere"]}).json["documents"] == 1
+    assert client.ask("GET", "/v1/records/lamp").json == before
+    assert client.ask("DELETE", "/v1/records/lamp").status == 200
+
+
 def test_openais_client_has_a_text_completed_with_citations(client, server):
     openais = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=client.key, max_retries=0)
     assert "lm" in [one.id for one in openais.models.list()]

@@ -74,16 +74,18 @@ def test_what_cannot_be_measured_is_refused_in_one_line(client, server):
 
 def test_one_that_waits_for_another_text_says_so_and_is_measured_in_its_turn(client, server):
     body = json.dumps({"prompt": "The with statement", "max_tokens": 10_000, "min_tokens": 10_000, "stream": True})
-    head = f"POST /v1/generate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {client.key}\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+
+    def request(route: str, body: str) -> bytes:
+        head = f"POST /v1/{route} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {client.key}\r\n"
+        return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
+
     with socket.create_connection(("127.0.0.1", server.port)) as writing, socket.socket() as waiting:
-        writing.sendall((head + body).encode())
+        writing.sendall(request("generate", body))
         while b"data: " not in writing.recv(1 << 16):
             pass
         asked = json.dumps({"text": "A with statement is a statement."})
         waiting.connect(("127.0.0.1", server.port))
-        head = head.replace("generate", "evaluate").replace(str(len(body)), str(len(asked)))
-        waiting.sendall((head + asked).encode())
+        waiting.sendall(request("evaluate", asked))
         seen, until = b"", time.monotonic() + 60
         waiting.settimeout(60)
         while b'{"read": 0, "of": 0}' not in seen and time.monotonic() < until:

@@ -179,6 +179,20 @@ def test_the_arrow_keys_go_from_word_to_word(server: Server, admin: Client, brow
             assert f"“{word.text_content()}”" in page.locator(".cites p").first.text_content()
 
 
+def test_a_key_of_one_namespace_sees_it_and_those_below(server: Server, admin: Client, browser: Any) -> None:
+    admin.ask("PUT", "/v1/records/hers?namespace=alice", {"value": "a cat"})
+    admin.ask("PUT", "/v1/records/job?namespace=alice/work", {"value": "cook"})
+    alice = Client(server.port, key(server.folder, "alice", may="write"))
+    with opened(browser, server, alice, "memory") as page:
+        page.locator(".records > li", has_text="hers").wait_for()
+        choice = page.get_by_label("Namespace")
+        assert choice.locator("option").all_text_contents() == ["alice", "alice/work"]
+        choice.select_option("alice/work")
+        page.locator(".records > li", has_text="job").wait_for()
+        assert page.locator(".records > li").count() == 1
+    assert admin.ask("DELETE", "/v1/namespaces/alice").status == 200
+
+
 def test_what_is_added_is_written_with(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "memory") as page:
         page.get_by_role("button", name="Add a record").click()

@@ -227,8 +227,8 @@ class Client:
         draft = Path(f"{path}.partial")
         try:
             with (
-                self._wire.opened("GET", "/v1/export", self._query()) as answer,
                 open(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file,
+                self._wire.opened("GET", "/v1/export", self._query()) as answer,
             ):
                 shutil.copyfileobj(answer, file)
                 file.flush()

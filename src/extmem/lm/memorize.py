@@ -8,15 +8,18 @@ model, so that memorizing others, or forgetting them, never changes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from extmem.indexes.datastore import Datastore, Entries
 from extmem.memory import Memory
+from extmem.records.base import Record
 from extmem.text.documents import Document
 from extmem.text.normalise import normalise
 
@@ -41,9 +44,11 @@ def memorize(
     read: Callable[[str, str], Entries],
     progress: Callable[[int, str], None] = lambda entries, key: None,
     preset: str | None = None,
+    versions: Mapping[str, int] | None = None,
 ) -> Memorized:
     """Stores each document as a record and one (state, next token) entry per token, kept as `preset` says; `read` gives
-    the entries of a text and its key.
+    the entries of a text and its key. What else is said of a record that was there stays. With `versions` only records
+    are read that are still of the version given: what was forgotten meanwhile stays forgotten.
 
     What was committed stays when it is interrupted; running it again skips it.
     """
@@ -64,9 +69,9 @@ def memorize(
         count = Memorized(count.documents + 1, count.entries + len(entries.tokens))
         progress(count.entries, document.key)
         if sum(len(part.tokens) for _, part in waiting) >= TOGETHER:
-            _commit(memory, datastore, waiting)
+            _commit(memory, datastore, waiting, versions)
             waiting = []
-    _commit(memory, datastore, waiting)
+    _commit(memory, datastore, waiting, versions)
     return count
 
 
@@ -82,7 +87,21 @@ def read_entries(model: LanguageModel, text: str, key: str) -> Entries:
     return Entries(0, states.cpu().numpy(), ids.cpu().numpy(), spans)
 
 
-def _commit(memory: Memory, datastore: Datastore, waiting: list[tuple[Document, Entries]]) -> None:
+def memorize_records(model: LanguageModel, memory: Memory, keys: Iterable[str] | None = None) -> Memorized:
+    """Has the model read texts that are records already, those of these keys or all."""
+    found = memory.scan() if keys is None else filter(None, map(memory.record, keys))
+    records = [record for record in found if isinstance(record.value, str)]
+    documents = (Document(record.key, str(record.value)) for record in records)
+    versions = {record.key: record.version for record in records}
+    return memorize(memory, model.datastore(memory), documents, partial(read_entries, model), versions=versions)
+
+
+def _commit(
+    memory: Memory,
+    datastore: Datastore,
+    waiting: list[tuple[Document, Entries]],
+    versions: Mapping[str, int] | None,
+) -> None:
     """Records and entries of these documents, in one transaction."""
     if not waiting:
         return
@@ -90,9 +109,23 @@ def _commit(memory: Memory, datastore: Datastore, waiting: list[tuple[Document, 
     with memory.transaction():
         placed = []
         for document, entries in latest.values():
-            memory.store(document.key, document.text)
+            known = memory.record(document.key)
+            if versions is not None and (known is None or known.version != versions[document.key]):
+                continue
+            if known is None:
+                memory.store(document.key, document.text)
+            elif known.value != document.text:
+                memory.store(document.key, document.text, **_said(known))
             record = memory.record(document.key)
             assert record is not None
             if not datastore.holds(record.id):
                 placed.append(Entries(record.id, entries.keys, entries.tokens, entries.spans))
         datastore.append(placed)
+
+
+def _said(known: Record) -> dict[str, Any]:
+    """What is said of a record beside its value."""
+    said = {name: getattr(known, name) for name in ("metadata", "author", "trust", "valid_from", "valid_to")}
+    if known.expires is not None:
+        said["ttl"] = max(known.expires - time.time(), 1e-3)
+    return {name: one for name, one in said.items() if one is not None}

@@ -60,13 +60,14 @@ class Access:
     async def grant(self, authorization: str) -> Grant | None:
         """What the key in a header opens now; None where there is none that is valid."""
         scheme, _, key = authorization.partition(" ")
-        found = await self.keys.of(key.strip()) if scheme.lower() == "bearer" else None
-        return found or self.sessions.of(key.strip())
+        if scheme.lower() != "bearer":
+            return None
+        return await self.keys.of(key.strip()) or self.sessions.of(key.strip())
 
 
 class Door:
-    """Asks for the key before anything of a body is read, and again while an answer is a stream: a key that is revoked
-    opens no more of it."""
+    """Asks for the key before anything of a body is read, and again while a body or an answer goes on: a key that is
+    revoked opens no more of it."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
@@ -85,15 +86,25 @@ class Door:
             said = failure(429, "TooMany", "too many requests with this key.", {"retry-after": str(int(wait) + 1)})
             return await said(scope, receive, send)
 
-        async def sent(message: Message) -> None:
+        async def look() -> None:
             nonlocal looked
-            if message.get("more_body") and time.monotonic() - looked > FRESH:
+            if time.monotonic() - looked > FRESH:
                 looked = time.monotonic()
                 if await self.access.grant(authorization) is None:
                     raise ClientGone("its key was revoked")
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                await look()
+            return message
+
+        async def sent(message: Message) -> None:
+            if message.get("more_body"):
+                await look()
             await send(message)
 
-        await self.app(scope, receive, sent)
+        await self.app(scope, received, sent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def with_model(app: FastAPI, model: LanguageModel) -> None:
 
 def limited(app: FastAPI, limits: Limits, log: Journal) -> ASGIApp:
     """The routes behind their limits, and the page beside them."""
-    inner = Door(Size(Origin(Time(app, limits.seconds)), limits.body), app.state.access)
+    inner = Time(Door(Size(Origin(app), limits.body), app.state.access), limits.seconds)
     return Page(Watched(Capacity(inner, limits.requests), log, app.state.metrics))
 
 
@@ -86,5 +86,7 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(space: Admin, request: Request) -> Response:
-    """Figures for Prometheus."""
+    """Figures for Prometheus: of the whole memory, so for a key of all of it."""
+    if not space.grant.covers(""):
+        raise Refused(403, "NotAllowed", "this key is of some namespaces, the figures are of all: ask for another key.")
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

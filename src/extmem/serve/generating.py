@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from extmem.memory import Memory
 
 LENGTH, TOKENS = 200_000, 10_000  # characters of a prompt, tokens of a text: the model is for others too
+WORDS = 100  # of the likeliest, at most
 BEAMS = 16  # at most: a search cannot be given up before its end
 PATIENCE = 0.1  # seconds between two looks at whether a request that waits for its turn is still there
 
@@ -51,7 +52,7 @@ class Prompt(Body):
     no_repeat: int | None = None
     seed: int | None = None
     follow: int | None = None
-    top: int | None = None
+    top: Annotated[int, Field(le=WORDS)] | None = None
 
     def options(self) -> dict[str, Any]:
         """What was said of how."""
@@ -85,8 +86,8 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
 async def memorize(said: Keys, space: Writer, request: Request) -> Response:
     """Has the model read texts of the memory, so that it writes with them; those that it has read are passed over."""
     desk = Desk.of(request)
-    found = await anyio.to_thread.run_sync(desk.memorize, space.memory, said.keys, limiter=beside())
     space.note("memorize", keys=said.keys)
+    found = await anyio.to_thread.run_sync(desk.memorize, space.memory, said.keys, limiter=beside())
     return reply({"documents": found.documents, "entries": found.entries})
 
 
@@ -144,9 +145,10 @@ class Desk(NamedTuple):
 
     def memorize(self, memory: Memory, keys: list[str] | None) -> Memorized:
         """Has the texts of these keys read, or all."""
-        found = memory.items() if keys is None else memory.retrieve_many(keys).items()
+        from extmem.lm.memorize import memorize_records
+
         with self.mine():
-            return self.model.memorize(memory, {key: value for key, value in found if isinstance(value, str)})
+            return memorize_records(self.model, memory, keys)
 
 
 def _events(

@@ -99,6 +99,8 @@ class Keys:
         mark = hmac.digest(self._secret, key.encode(), hashlib.sha256)
         if (known := self._verdicts.get(mark)) is None or known[0] != found.hash:
             known = await self._verified(mark, key, found.hash)
+        if known[1]:
+            self._verdicts.move_to_end(mark)  # guesses push out guesses
         return found if known[1] else None
 
     async def _refresh(self, seconds: float) -> None:

@@ -59,7 +59,8 @@ class Results:
         """The last ones of a namespace, the newest first."""
         if not self._file.exists():
             return []
-        every = map(json.loads, self._file.read_text("utf-8").splitlines())
+        lines = self._file.read_text("utf-8").split("\n")[:-1]  # behind the last one another process may be writing
+        every = map(json.loads, lines)
         return [one["said"] for one in every if one["namespace"] == path][: -KEPT - 1 : -1]
 
 
@@ -85,7 +86,7 @@ async def evaluate(said: Measured, space: Reader, request: Request) -> Response:
 @router.get("/results")
 async def results(space: Reader, request: Request) -> Response:
     """What was measured in this namespace since the server began, the newest first."""
-    return reply({"results": request.app.state.results.of(space.path)})
+    return reply({"results": await space.run(request.app.state.results.of, space.path)})
 
 
 def _events(place: _Place, text: str, write: Callable[[bytes], None]) -> None:

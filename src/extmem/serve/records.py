@@ -17,18 +17,19 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import anyio
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from extmem.errors import InvalidInput
+from extmem.errors import ExtmemError, InvalidInput
 from extmem.exchange import lines
 from extmem.exchange.importing import give_up, import_from
 from extmem.memory import Memory
 from extmem.records.base import Record
 from extmem.records.values import Value
 from extmem.serve.access import Admin, Reader, Writer
-from extmem.serve.answers import Refused, Streamed, hit_json, not_there, record_json, reply
+from extmem.serve.answers import Refused, Streamed, beside, hit_json, not_there, record_json, reply
 
 PIECE = 1 << 16  # bytes that a stream hands on at once
 LISTED = 1_000  # keys or records in one answer
@@ -273,12 +274,14 @@ async def import_(request: Request, space: Writer, kind: str = "lines", name: st
         except ClientDisconnect as error:
             raise Refused(400, "InvalidInput", "the body broke off: nothing of it was stored.") from error
         file.flush()
+        space.note("import")
         try:
-            found = await space.run(import_from, space.memory, Path(file.name), kind)
-        except InvalidInput as error:
+            found = await anyio.to_thread.run_sync(import_from, space.memory, Path(file.name), kind, limiter=beside())
+        except ExtmemError as error:
             await space.run(give_up, space.memory, Path(file.name))
-            raise InvalidInput(str(error).replace(file.name, "the body")) from error
-    space.note("import")
+            if isinstance(error, InvalidInput):
+                raise InvalidInput(str(error).replace(file.name, "the body")) from error
+            raise
     return reply(found._asdict())
 
 

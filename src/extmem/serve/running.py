@@ -19,7 +19,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -67,9 +68,9 @@ def run(made: Making, listener: socket.socket, workers: int, folder: Path, ready
     together in `folder`; prometheus_client must not have been imported yet. Raises what `made` raises; of workers
     ModelError with the first one's line."""
     if workers == 1:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until it serves: an end as Ctrl-C is one
         with made() as app:
-            ready()
-            _serve(app, listener, QUEUE)
+            _serve(app, listener, QUEUE, ready)
     elif hasattr(os, "fork"):
         os.environ[FIGURES] = str(folder)
         _Workers(made, listener).run(workers, ready)
@@ -77,7 +78,7 @@ def run(made: Making, listener: socket.socket, workers: int, folder: Path, ready
         raise InvalidInput("this system cannot have --workers: leave it out.", workers)
 
 
-def _serve(app: ASGIApp, listener: socket.socket, accepted: int) -> None:
+def _serve(app: ASGIApp, listener: socket.socket, accepted: int, ready: Callable[[], None]) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -85,15 +86,17 @@ def _serve(app: ASGIApp, listener: socket.socket, accepted: int) -> None:
             await super().startup(sockets)
             listener.listen(QUEUE)  # which the backlog below has just made short
 
-    for ending in ENDING:  # uvicorn raises them again when it has ended
-        signal.signal(ending, lambda *_: None)
     # asyncio's loop takes turns, where uvloop let some of 64 connections wait for seconds (docs/log.md). uvicorn's
     # backlog is also how many connections are accepted a turn: of workers few, so that the others get theirs.
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off", loop="asyncio",
         backlog=accepted, proxy_headers=False,
     )  # fmt: skip
-    Server(config).run(sockets=[listener])
+    server = Server(config)
+    for ending in ENDING:  # from here on; uvicorn raises them again when it has ended
+        signal.signal(ending, server.handle_exit)
+    ready()
+    server.run(sockets=[listener])
 
 
 class _Workers:
@@ -138,7 +141,8 @@ class _Workers:
         """Has every worker finish what it began."""
         self.ended = True
         for worker in self.there:
-            os.kill(worker, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(worker, signal.SIGTERM)
 
     def begin(self, said: int | None = None) -> None:
         """One more worker, which says on `said` that it is ready, or in a line why it cannot be."""
@@ -161,8 +165,7 @@ class _Workers:
             os.close(self.lifeline[1])
             threading.Thread(target=self._end_with_it, daemon=True).start()
             with self.made() as app:
-                _say(said, READY)
-                _serve(app, self.listener, TURN)
+                _serve(app, self.listener, TURN, partial(_say, said, READY))
             status = 0
         except ExtmemError as error:
             _say(said, " ".join(str(error).split()))

@@ -138,8 +138,9 @@ def _events(talk: Chat, said: Message, space: Space, request: Request, write: Ca
 
 def _said(talk: Chat, said: Message, space: Space, request: Request, heard: Callable[[str], None]) -> dict[str, Any]:
     """The reply, with the number of its conversation. Why a writer failed, which may name a path, is for the log."""
+    _note(space, talk, "chat")  # before: a client that goes away ends it
     told = talk.say(said.message, heard, said.max_tokens)
-    _note(space, talk, "chat", told.turn, told.key)
+    _note(space, talk, "said", told.turn, told.key)
     found = told.to_json() | {"conversation": talk.conversation}
     if told.failed is not None:
         request.scope["fault"] = told.failed

@@ -6,7 +6,7 @@ export let namespace = "";
 let model = false;
 
 export const signedIn = () => sessionStorage.getItem(KEPT) !== null;
-export const signIn = (key) => sessionStorage.setItem(KEPT, key);
+export const signIn = (key) => { namespace = ""; sessionStorage.setItem(KEPT, key); };
 export const signOut = () => sessionStorage.removeItem(KEPT);
 export const within = (path) => { namespace = path; };
 
@@ -48,16 +48,19 @@ export async function open(link) {
 }
 
 export const stats = () => json("GET", "stats");
+/** The namespaces that the key opens, and those right below each, as their paths. */
+export async function spaces() {
+  const { namespaces } = await json("GET", "key");
+  const below = await Promise.all(namespaces.map((path) => json("GET", "namespaces", { query: { namespace: path } })));
+  return namespaces.flatMap((path, at) => [path, ...below[at].namespaces.map((name) => (path ? `${path}/${name}` : name))]);
+}
 export const page = (after, limit) =>
   json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
 export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
 export const record = (key, space) => json("GET", named(key), of(space));
-/** Stores a record, and has the model read it where there is one: it writes with what it has read. */
-export async function store(key, body, space) {
-  await json("PUT", named(key), { body, ...of(space) });
-  if (model) await json("POST", "memorize", { body: { keys: [key] }, ...of(space) });
-}
-export const memorize = async () => { if (model) await json("POST", "memorize", { body: {} }); };
+export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space) });
+/** Has the model, where there is one, read a record or all: it writes with what it has read. */
+export const memorize = async (key, space) => { if (model) await json("POST", "memorize", { body: key === undefined ? {} : { keys: [key] }, ...of(space) }); };
 export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving });
 export const exported = async () => (await send("GET", "export")).blob();
 
@@ -65,7 +68,7 @@ export const exported = async () => (await send("GET", "export")).blob();
 export function importFile(file, kind, progress) {
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();
-    request.open("POST", address("import", { kind }));
+    request.open("POST", address("import", { kind, name: file.name }));
     request.setRequestHeader("Authorization", headers().Authorization);
     request.upload.onprogress = (event) => progress(event.loaded / event.total);
     request.onerror = () => failed(new Failed(0, null));

@@ -32,11 +32,12 @@ export async function edit(key, done, space) {
     try {
       await api.store(name.value, body(), space);
       dialog.close();
-      notice(t("saved"));
-      done();
     } catch (error) {
-      await say(error);
+      return say(error);
     }
+    done();
+    await api.memorize(name.value, space).catch((error) => notice(t("failed", error.message)));
+    notice(t("saved"));
   }
 
   async function say(error) {

@@ -40,7 +40,7 @@ export function dropping(done) {
 
 /** JSON lines are many records; any other file is one, by its name. */
 async function store(file, progress) {
-  if (/\.(jsonl|ndjson)$/i.test(file.name)) return (await api.importFile(file, "lines", progress)).records;
+  if (/\.(jsonl|ndjson)$/i.test(file.name)) return (await api.importFile(file, "auto", progress)).records;
   const value = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
   await api.store(file.name, { value });
   return 1;

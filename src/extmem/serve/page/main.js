@@ -28,10 +28,11 @@ async function start() {
 async function enter() {
   try {
     model = await api.writes();
-    const { namespaces } = await api.stats();
+    const paths = await api.spaces();
     const choice = document.getElementById("namespace");
-    choice.replaceChildren(...["", ...namespaces].map((path) => h("option", { value: path }, path || t("whole"))));
-    choice.hidden = !namespaces.length;
+    choice.replaceChildren(...paths.map((path) => h("option", { value: path }, path || t("whole"))));
+    choice.hidden = paths.length < 2;
+    api.within(paths[0]);
     show();
   } catch (error) {
     if (error.status !== 401) notice(t("failed", error.message));
@@ -44,7 +45,7 @@ function signing(wrong = "") {
   const open = async (event) => {
     event.preventDefault();
     api.signIn(key.value.trim());
-    try { await api.stats(); } catch { return signing(t("sign_bad")); }
+    try { await api.stats(); } catch (error) { api.signOut(); return signing(error.status === 401 ? t("sign_bad") : t("failed", error.message)); }
     enter();
   };
   main.replaceChildren(
@@ -60,7 +61,7 @@ function frame(current) {
   document.getElementById("language").textContent = t("other");
   const choice = document.getElementById("namespace");
   choice.setAttribute("aria-label", t("namespace"));
-  if (choice.options.length) choice.options[0].textContent = t("whole");
+  for (const option of choice.options) if (!option.value) option.textContent = t("whole");
   const names = current ? Object.keys(VIEWS).filter(can) : [];
   document.getElementById("views").replaceChildren(...names.map((name) =>
     h("a", { href: `#${name}`, ...(name === current ? { "aria-current": "page" } : {}) }, t(`view_${name}`))));
