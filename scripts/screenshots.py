@@ -1,5 +1,7 @@
 """Takes the pictures of docs/page.md: what `extmem demo --serve` shows, in Debian's chromium.
 
+Knows: the page's views as a person finds them. Does not know: how they are made.
+
 .venv/bin/python scripts/screenshots.py          # trains the demo first: minutes
 .venv/bin/python scripts/screenshots.py LINK     # of a demo that runs: talks in its chat, forgets one of its records
 """

@@ -37,8 +37,10 @@ def opened(browser: Any, server: Server, admin: Client, view: str, **options: An
     page.add_init_script(f"location.host && sessionStorage.setItem('extmem.key', {json.dumps(admin.key)})")
     page.goto(f"http://127.0.0.1:{server.port}/#{view}")
     page.wait_for_selector("h1")
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert not wrong
 
 

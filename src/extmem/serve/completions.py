@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Annotated, Any
 
@@ -63,9 +64,10 @@ def _chunks(desk: Desk, said: Prompt, space: Space, opening: dict[str, Any], wri
         write(f"data: {json.dumps({**opening, **more}, ensure_ascii=False)}\n\n".encode())
 
     count = 0
-    for token, piece in desk.pieces(said.prompt, space.memory, said.options()):
-        event(choices=[_choice(piece, [token.to_json()["citations"]])])
-        count += 1
+    with closing(desk.pieces(said.prompt, space.memory, said.options())) as found:
+        for token, piece in found:
+            event(choices=[_choice(piece, [token.to_json()["citations"]])])
+            count += 1
     event(choices=[{**_choice("", []), "finish_reason": _ended(said, count)}])
     if said.stream_options and said.stream_options.include_usage:
         event(choices=[], usage=_usage(desk, said, count))

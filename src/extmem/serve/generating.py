@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -134,7 +134,7 @@ class Desk(NamedTuple):
 
     def pieces(
         self, prompt: str, memory: Memory | None, options: dict[str, Any]
-    ) -> Iterator[tuple[GeneratedToken, str]]:
+    ) -> Generator[tuple[GeneratedToken, str]]:
         """Each token as soon as it is chosen, and as it stands in the text."""
         from extmem.lm.generate import Written
 
@@ -154,8 +154,9 @@ class Desk(NamedTuple):
 def _events(
     desk: Desk, prompt: str, memory: Memory | None, options: dict[str, Any], write: Callable[[bytes], None]
 ) -> None:
-    for token, piece in desk.pieces(prompt, memory, options):
-        write(f"data: {json.dumps(_token(token, piece), ensure_ascii=False)}\n\n".encode())
+    with closing(desk.pieces(prompt, memory, options)) as found:
+        for token, piece in found:
+            write(f"data: {json.dumps(_token(token, piece), ensure_ascii=False)}\n\n".encode())
     write(b"data: [DONE]\n\n")
 
 

@@ -14,7 +14,7 @@ export async function show(main) {
   const erase = h("button", { className: "main", type: "button", disabled: true, onclick: forget }, t("forget_now"));
   const place = h("div", { className: "pair two" });
   const verdict = h("p", { role: "status" });
-  let before = null;
+  let [asked, before] = [null, null];
 
   const fail = (error) => notice(t("failed", error.message));
   const body = () => ({ prompt: prompt.value, max_tokens: 30, allow_unknown: true, seed: 0 });
@@ -26,8 +26,9 @@ export async function show(main) {
     verdict.textContent = "";
     see.disabled = true;
     try {
-      before = await shown.write(body());
-      erase.disabled = false;
+      asked = body();
+      before = await shown.write(asked);
+      erase.disabled = prompt.value !== asked.prompt; // it may have been changed meanwhile
     } catch (error) { fail(error); }
     see.disabled = false;
   }
@@ -41,7 +42,7 @@ export async function show(main) {
       record.selectedOptions[0].remove();
       const shown = text(t("after", key));
       place.append(shown.element);
-      const after = await shown.write(body());
+      const after = await shown.write(asked);
       const spans = shown.written.querySelectorAll(".token");
       const changed = after.map((token, at) => token.text !== before[at]?.text);
       changed.forEach((differs, at) => spans[at].classList.toggle("changed", differs));
