@@ -63,7 +63,7 @@ def test_whatever_is_asked_is_answered_or_refused(schema, client, server, method
         def ask(case):
             case.headers["Authorization"] = f"Bearer {client.key}"
             answer = case.call(session=session, timeout=30)
-            assert answer.status_code != 401, "the key opens everything: nothing was asked"
+            assert answer.status_code != 401 or path == "/v1/session", "the key opens all: was anything asked?"
             if answer.status_code >= 400:
                 error = answer.json()["error"]
                 assert answer.status_code < 500 or BUSY.get(answer.status_code) == error["type"], answer.text
