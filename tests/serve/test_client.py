@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ import pytest
 from serving import key, served
 
 from contracts.test_memory import (  # noqa: F401  one suite for every implementation
+    VALUES,
+    same,
     test_a_list_changed_after_storing_does_not_change_the_memory,
-    test_a_value_comes_back_as_it_went_in,
     test_a_value_that_would_not_come_back_as_it_went_in_is_refused_and_the_old_one_stays,
     test_alice_never_sees_bobs_by_any_operation,
     test_search_ranks_by_words_and_refuses_k_below_one,
@@ -60,6 +62,24 @@ def twin(memory, server):
 def known(record: Record | None) -> Record | None:
     """A record without what is the server's own."""
     return record and record._replace(id=0, due=None)
+
+
+def is_json(value):
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize("value", list(filter(is_json, VALUES)), ids=repr)
+def test_a_value_comes_back_as_it_went_in(memory, value):
+    memory.store("k", value)
+    assert same(memory.retrieve("k"), value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [-math.inf]])
+def test_what_json_has_no_number_for_is_refused_and_the_old_value_stays(memory, value):
+    memory.store("k", 1.0)
+    with pytest.raises(InvalidInput):
+        memory.store("k", value)
+    assert memory.retrieve("k") == 1.0
 
 
 def test_every_public_verb_of_memory_is_there_with_its_parameters_or_named_as_left_out():

@@ -68,7 +68,7 @@ def test_without_a_key_only_the_page_itself_is_answered(server: Server) -> None:
     assert page.status == 200
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert nobody.ask("GET", "/v1/records").status == 401
-    assert nobody.ask("GET", "/page/../serve.py").status == 404
+    assert nobody.ask("GET", "/page/../serve.py").status == 401
     assert nobody.ask("POST", "/v1/session", {"link": "guessed"}).status == 401
     assert Client(server.port, "es_guessed").ask("GET", "/v1/records").status == 401
 

@@ -264,6 +264,7 @@ def test_bad_questions_and_users_are_refused(team: Client) -> None:
 def test_the_audit_names_keys_and_namespace_but_nothing_that_was_said(server: Server, team: Client) -> None:
     say(team, "jo", "I love quinces.")
     lines = server.folder.with_name("memory.audit.jsonl").read_text().splitlines()
-    (mine,) = [line for line in map(json.loads, lines) if line["namespace"] == "team/jo"]
-    assert (mine["did"], mine["keys"]) == ("chat", ["turn/00000001", "turn/00000002"])
+    began, mine = [line for line in map(json.loads, lines) if line["namespace"] == "team/jo"]
+    assert (began["did"], began["keys"]) == ("chat", [])
+    assert (mine["did"], mine["keys"]) == ("said", ["turn/00000001", "turn/00000002"])
     assert not any("I love" in line for line in lines)

@@ -82,14 +82,6 @@ class Reply:
         }  # fmt: skip
 
 
-@dataclass
-class _Known:
-    """What the conversations of a user share: the number of a turn that was there, whether to embed still."""
-
-    embeds: bool
-    last: int = 0
-
-
 class Chat:
     """A dialogue with one user, whose memory is the namespace of that name and nothing else. `writer` writes the
     replies (`writers.base.writer_named(spec, TOLD)`); with `words` nothing is embedded. Raises InvalidInput for a name
@@ -101,7 +93,7 @@ class Chat:
         self.user, self.memory, self.writer = user, memory.namespace(user), writer
         self.preferences = Preferences(self.memory)
         self.conversation = 0  # the number of its first turn; 0 before that
-        self._known = _Known(embeds=not words)
+        self._embeds, self._last = not words, 0
 
     def within(self, conversation: int | None) -> Chat:
         """This dialogue in the conversation of that number, or in a new one: of one user many may go on at once."""
@@ -148,7 +140,7 @@ class Chat:
             }
             self.memory.store(key, text, metadata=metadata, expect=0)
             learned = self.preferences.learn(key, text) if speaker == self.user else []
-        self._known.last = number
+        self._last = number
         return key, learned
 
     def recall(self, question: str, k: int = TURNS, preferences: int = PREFERENCES) -> Recalled:
@@ -239,7 +231,7 @@ class Chat:
 
     def _newest(self) -> int:
         """The number of the last turn: there is none behind it. Looked for from the last one that is known."""
-        step, low = 1, self._known.last
+        step, low = 1, self._last
         while self._goes_on(low + step):
             low, step = low + step, 2 * step
         high = low + step  # none behind this one
@@ -256,8 +248,8 @@ class Chat:
 
     def _embed(self) -> None:
         """Has the user's memory searched by meaning, the first time, where that can be had."""
-        if self._known.embeds:
-            self._known.embeds = False
+        if self._embeds:
+            self._embeds = False
             try:
                 self.memory.embed()
             except (ImportError, ModelError):  # a search says once that it is by words alone
