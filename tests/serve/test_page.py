@@ -44,6 +44,14 @@ def link(server: Server) -> str:
     return server.process.stdout.readline().split()[0]
 
 
+def add(page: Any, key: str, text: str) -> None:
+    page.get_by_role("button", name="Add a record").click()
+    page.get_by_label("Key").fill(key)
+    page.get_by_label("Text").fill(text)
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Saved.").wait_for()
+
+
 def write(page: Any, prompt: str) -> None:
     page.get_by_label("Prompt").fill(prompt)
     page.get_by_role("button", name="Write", exact=True).click()
@@ -96,11 +104,7 @@ def test_records_come_a_page_at_a_time(server: Server, admin: Client, browser: A
 
 def test_a_record_is_added_and_changed(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "memory") as page:
-        page.get_by_role("button", name="Add a record").click()
-        page.get_by_label("Key").fill("added/here")
-        page.get_by_label("Text").fill("first")
-        page.get_by_role("button", name="Save").click()
-        page.get_by_text("Saved.").wait_for()
+        add(page, "added/here", "first")
         assert admin.ask("GET", "/v1/records/added%2Fhere").json["value"] == "first"
         page.get_by_role("button", name="Edit: added/here").click()
         page.get_by_label("Text").fill("second")
@@ -195,15 +199,13 @@ def test_a_key_of_one_namespace_sees_it_and_those_below(server: Server, admin: C
 
 def test_what_is_added_is_written_with(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "memory") as page:
-        page.get_by_role("button", name="Add a record").click()
-        page.get_by_label("Key").fill("zebra")
-        page.get_by_label("Text").fill("The zebra of this house is statement.")
-        page.get_by_role("button", name="Save").click()
-        page.get_by_text("Saved.").wait_for()
+        add(page, "zebra", "The zebra of this house is statement.")
         page.get_by_role("link", name="Write").click()
         write(page, "The zebra of this house is")
         page.locator(".token[tabindex]").first.focus()
-        page.locator(".cites li", has_text="zebra").first.wait_for()
+        cited = page.locator(".cites li", has_text="zebra").first
+        cited.wait_for()
+        assert cited.locator("mark").text_content() == "statement"
 
 
 def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Client, browser: Any) -> None:

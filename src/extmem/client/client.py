@@ -17,7 +17,7 @@ from extmem.client.wire import NotThere, Wire
 from extmem.errors import InvalidInput, StorageError, storage_error
 from extmem.exchange.formats import detect
 from extmem.exchange.importing import Imported
-from extmem.exchange.lines import SAID, value_json, value_of
+from extmem.exchange.lines import SAID, known_of, value_json, value_of
 from extmem.reading import Hit, Span
 from extmem.records.base import Record, joined
 from extmem.records.timeline import Moment, seconds
@@ -311,8 +311,7 @@ def _value(value: object) -> dict[str, Any]:
 
 def _item(item: object, said: dict[str, object]) -> dict[str, object]:
     if isinstance(item, Record):
-        known = {name: one for name in SAID if (one := getattr(item, name)) is not None}
-        return {"key": check_key(item.key), **_value(item.value), **known}
+        return {"key": check_key(item.key), **_value(item.value), **known_of(item)}
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise InvalidInput(f"{item!r} is not a pair: give (key, value).", item)
     return {"key": check_key(item[0]), **_value(item[1]), **said}

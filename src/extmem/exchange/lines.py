@@ -95,6 +95,11 @@ def value_json(value: object) -> dict[str, Any]:
     return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else {"value": value}
 
 
+def known_of(record: Record) -> dict[str, Any]:
+    """What is known of a record beside its value, by the names of SAID."""
+    return {name: value for name in SAID if (value := getattr(record, name)) is not None}
+
+
 def value_of(said: dict[str, Any]) -> Any:
     """What `value_json` made this of. Raises KeyError, ValueError."""
     return base64.b64decode(said["bytes"], validate=True) if "bytes" in said else said["value"]
@@ -162,7 +167,7 @@ def _line(here: Records, space: str, key: str, now: float) -> bytes | None:
 
 
 def _said(record: Record) -> dict[str, Any]:
-    said = {name: value for name in SAID if (value := getattr(record, name)) is not None}
+    said = known_of(record)
     if said["trust"] == 1:
         del said["trust"]
     return {**value_json(record.value), **said}

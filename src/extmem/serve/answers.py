@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from fastapi import Request, Response
@@ -25,10 +26,11 @@ from extmem.errors import (
     VersionConflict,
     WrongModel,
 )
-from extmem.exchange.lines import SAID, value_json
+from extmem.exchange.lines import known_of, value_json
 from extmem.reading import Hit
 from extmem.records.base import Record
 
+R = TypeVar("R")
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 STATUSES = ((InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
 
@@ -49,9 +51,9 @@ class Failure(BaseModel):
 class Refused(Exception):
     """A request that is not granted: its status, the name of the error, and one line."""
 
-    def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(message)
-        self.status, self.kind, self.message, self.headers = status, kind, message, headers
+        self.status, self.kind, self.message = status, kind, message
 
 
 def reply(said: object, status: int = 200) -> Response:
@@ -85,8 +87,7 @@ def not_there(key: str) -> Response:
 
 def record_json(record: Record) -> dict[str, Any]:
     """A record with all that is known of it."""
-    known = {name: said for name in SAID if (said := getattr(record, name)) is not None}
-    return {"key": record.key, **value_json(record.value), **known}
+    return {"key": record.key, **value_json(record.value), **known_of(record)}
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 async def failed(request: Request, error: Exception) -> Response:
     """What an error is to a client: never a path, never a trace."""
     if isinstance(error, Refused):
-        return failure(error.status, error.kind, error.message, error.headers)
+        return failure(error.status, error.kind, error.message)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -126,6 +127,21 @@ async def failed(request: Request, error: Exception) -> Response:
         request.scope["fault"] = str(error)
         return failure(503, type(error).__name__, message, {"retry-after": "1"})
     return failure(500, "InternalError", "something went wrong here: the server's log says what.")
+
+
+async def heeded(call: Callable[[Callable[[object], None]], R]) -> R:
+    """What `call` gives from a thread of its own. It is handed what to tell its progress to, which raises ClientGone
+    once nobody waits for it any more."""
+    given_up = threading.Event()
+
+    def told(_: object) -> None:
+        if given_up.is_set():
+            raise ClientGone
+
+    try:
+        return await anyio.to_thread.run_sync(call, told, abandon_on_cancel=True, limiter=beside())
+    finally:
+        given_up.set()
 
 
 def beside() -> anyio.CapacityLimiter:
@@ -187,3 +203,14 @@ class Streamed(Response):
         else:
             await begin()
             await send({"type": "http.response.body", "body": b""})
+
+
+class Events(Streamed):
+    """What `produce` says, each an event of JSON that is sent by the server, and [DONE] at its end."""
+
+    def __init__(self, produce: Callable[[Callable[[object], None]], object]) -> None:
+        def written(write: Callable[[bytes], None]) -> None:
+            produce(lambda said: write(f"data: {json.dumps(said, ensure_ascii=False)}\n\n".encode()))
+            write(b"data: [DONE]\n\n")
+
+        super().__init__(written, "text/event-stream")

@@ -1,6 +1,6 @@
 """The server, put together: routes, who may use them, limits around them.
 
-Knows: all of serve/. Does not know: how it is started (cli/serve.py).
+Knows: all of serve/. Does not know: how it is started (`starting.py`).
 """
 
 from __future__ import annotations

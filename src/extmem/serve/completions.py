@@ -7,7 +7,6 @@ prompt's without the ends of paragraphs.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from extmem.serve.access import Reader, Space
-from extmem.serve.answers import Streamed, reply
+from extmem.serve.answers import Events, reply
 from extmem.serve.generating import LENGTH, TOKENS, Desk
 from extmem.serve.openai import WRITES, Asked, OpenAIRoute, StreamOptions
 
@@ -52,26 +51,22 @@ async def complete(said: Prompt, space: Reader, request: Request) -> Response:
     opening = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time())}
     opening["model"] = WRITES
     if said.stream:
-        return Streamed(partial(_chunks, desk, said, space, opening), "text/event-stream")
+        return Events(partial(_chunks, desk, said, space, opening))
     text = await desk.whole(said.prompt, space.memory, said.options())
     choice = _choice("".join(text.pieces), [token.to_json()["citations"] for token in text.tokens])
     choice["finish_reason"] = _ended(said, len(text.tokens))
     return reply({**opening, "choices": [choice], "usage": _usage(desk, said, len(text.tokens))})
 
 
-def _chunks(desk: Desk, said: Prompt, space: Space, opening: dict[str, Any], write: Callable[[bytes], None]) -> None:
-    def event(**more: object) -> None:
-        write(f"data: {json.dumps({**opening, **more}, ensure_ascii=False)}\n\n".encode())
-
+def _chunks(desk: Desk, said: Prompt, space: Space, opening: dict[str, Any], event: Callable[[object], None]) -> None:
     count = 0
     with closing(desk.pieces(said.prompt, space.memory, said.options())) as found:
         for token, piece in found:
-            event(choices=[_choice(piece, [token.to_json()["citations"]])])
+            event({**opening, "choices": [_choice(piece, [token.to_json()["citations"]])]})
             count += 1
-    event(choices=[{**_choice("", []), "finish_reason": _ended(said, count)}])
+    event({**opening, "choices": [{**_choice("", []), "finish_reason": _ended(said, count)}]})
     if said.stream_options and said.stream_options.include_usage:
-        event(choices=[], usage=_usage(desk, said, count))
-    write(b"data: [DONE]\n\n")
+        event({**opening, "choices": [], "usage": _usage(desk, said, count)})
 
 
 def _choice(text: str, citations: Sequence[object]) -> dict[str, Any]:

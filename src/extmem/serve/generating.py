@@ -6,7 +6,6 @@ Knows: a LanguageModel as what it writes. Does not know: how it writes. One text
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +17,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from extmem.serve.access import Reader, Space, Writer
-from extmem.serve.answers import ClientGone, Refused, Streamed, beside, reply
+from extmem.serve.answers import Events, Refused, beside, heeded, reply
 from extmem.serve.records import Body
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
     desk = Desk.of(request)
     memory, options = said.memory_of(space), said.options()
     if said.stream:
-        return Streamed(partial(_events, desk, said.prompt, memory, options), "text/event-stream")
+        return Events(partial(_events, desk, said.prompt, memory, options))
     text = await desk.whole(said.prompt, memory, options)
     return reply({"text": text.text, "tokens": list(map(_token, text.tokens, text.pieces))})
 
@@ -117,20 +116,12 @@ class Desk(NamedTuple):
 
     async def whole(self, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
         """A text, unless its client goes away."""
-        given_up = threading.Event()
 
-        def on_token(token: GeneratedToken) -> None:
-            if given_up.is_set():
-                raise ClientGone
-
-        def write() -> Generation:
+        def write(on_token: Callable[[GeneratedToken], None]) -> Generation:
             with self.mine():
                 return self.model.generate(prompt, memory, on_token=on_token, **options)
 
-        try:
-            return await anyio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=beside())
-        finally:
-            given_up.set()
+        return await heeded(write)
 
     def pieces(
         self, prompt: str, memory: Memory | None, options: dict[str, Any]
@@ -152,12 +143,11 @@ class Desk(NamedTuple):
 
 
 def _events(
-    desk: Desk, prompt: str, memory: Memory | None, options: dict[str, Any], write: Callable[[bytes], None]
+    desk: Desk, prompt: str, memory: Memory | None, options: dict[str, Any], event: Callable[[object], None]
 ) -> None:
     with closing(desk.pieces(prompt, memory, options)) as found:
         for token, piece in found:
-            write(f"data: {json.dumps(_token(token, piece), ensure_ascii=False)}\n\n".encode())
-    write(b"data: [DONE]\n\n")
+            event(_token(token, piece))
 
 
 def _token(token: GeneratedToken, piece: str) -> dict[str, Any]:

@@ -14,20 +14,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from extmem.errors import InvalidInput, WrongModel
 from extmem.serve.access import Reader, Space
-from extmem.serve.answers import ClientGone, Streamed, reply
-from extmem.serve.generating import LENGTH
+from extmem.serve.answers import ClientGone, Events, reply
+from extmem.serve.generating import LENGTH, Desk
 from extmem.serve.records import Body
 
 if TYPE_CHECKING:
     from extmem.lm.evaluate import Evaluation
-    from extmem.lm.model import LanguageModel
 
 KEPT = 100  # results that are shown
 BEAT = 1.0  # seconds between events, at most
@@ -64,23 +63,12 @@ class Results:
         return [one["said"] for one in every if one["namespace"] == path][: -KEPT - 1 : -1]
 
 
-class _Place(NamedTuple):
-    """Where it is measured."""
-
-    model: LanguageModel
-    turn: threading.Lock
-    results: Results
-    space: Space
-
-
 @router.post("/evaluate")
 async def evaluate(said: Measured, space: Reader, request: Request) -> Response:
     """Measures the perplexity of a text with the memory and without: events {"read": …, "of": …} in tokens, then
     {"result": …} or {"error": …}, and the last is [DONE]. A client that goes away stops it."""
     space.note("evaluate")
-    state = request.app.state
-    place = _Place(state.model, state.writing, state.results, space)
-    return Streamed(partial(_events, place, said.text), "text/event-stream")
+    return Events(partial(_events, Desk.of(request), request.app.state.results, space, said.text))
 
 
 @router.get("/results")
@@ -89,10 +77,7 @@ async def results(space: Reader, request: Request) -> Response:
     return reply({"results": await space.run(request.app.state.results.of, space.path)})
 
 
-def _events(place: _Place, text: str, write: Callable[[bytes], None]) -> None:
-    def event(said: object) -> None:
-        write(f"data: {json.dumps(said, ensure_ascii=False)}\n\n".encode())
-
+def _events(desk: Desk, results: Results, space: Space, text: str, event: Callable[[object], None]) -> None:
     far, given_up = [0, 0], threading.Event()
 
     def progress(*done: int) -> None:
@@ -101,23 +86,22 @@ def _events(place: _Place, text: str, write: Callable[[bytes], None]) -> None:
             raise ClientGone
 
     began = False
-    while not place.turn.acquire(timeout=BEAT):
+    while not desk.turn.acquire(timeout=BEAT):
         event({"read": 0, "of": 0})
         began = True
     try:
         with ThreadPoolExecutor(1) as worker:
-            measuring = worker.submit(place.model.evaluate, {"": text}, place.space.memory, progress=progress)
+            measuring = worker.submit(desk.model.evaluate, {"": text}, space.memory, progress=progress)
             try:
                 while not wait([measuring], BEAT).done:
                     event(dict(zip(("read", "of"), far, strict=True)))
                     began = True
             finally:
                 given_up.set()
-        event({"result": place.results.keep(place.space.path, measuring.result())})
+        event({"result": results.keep(space.path, measuring.result())})
     except (InvalidInput, WrongModel) as error:  # any other may name a path
         if not began:  # it is answered with its status
             raise
         event({"error": {"type": type(error).__name__, "message": str(error)}})
     finally:
-        place.turn.release()
-    write(b"data: [DONE]\n\n")
+        desk.turn.release()

@@ -12,9 +12,9 @@ import base64
 import json
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -22,11 +22,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
 
 from extmem.errors import ExtmemError
 from extmem.serve.access import Reader
-from extmem.serve.answers import Refused, failed, reply
+from extmem.serve.answers import Events, Refused, failed, reply
 from extmem.tasks.answer import Answer, answer
 from extmem.text.encoder import DEFAULT, Encoder, encoder_named
 from extmem.text.terms import terms
@@ -54,9 +53,8 @@ class OpenAIRoute(APIRoute):
                 told = json.loads(bytes(said.body))["error"]
                 code = error.kind if isinstance(error, Refused) else None
                 said_so = reply({"error": told | {"param": None, "code": code}}, said.status_code)
-                for name in ("retry-after", "www-authenticate"):
-                    if name in said.headers:
-                        said_so.headers[name] = said.headers[name]
+                if "retry-after" in said.headers:
+                    said_so.headers["retry-after"] = said.headers["retry-after"]
                 return said_so
 
         return handler
@@ -146,7 +144,7 @@ async def chat(said: Conversation, space: Reader) -> Response:
     opening = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL}
     if said.stream:
         last = usage if said.stream_options and said.stream_options.include_usage else None
-        return StreamingResponse(_chunks(opening, found, last), media_type="text/event-stream")
+        return Events(partial(_chunks, opening, found, last))
     message = {"role": "assistant", "content": str(found), "citations": _citations(found)}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     return reply({**opening, "object": "chat.completion", "choices": [choice], "usage": usage})
@@ -184,7 +182,9 @@ def _citations(found: Answer) -> list[dict[str, Any]]:
     return [asdict(citation) for citation in found.citations]
 
 
-def _chunks(opening: dict[str, Any], found: Answer, usage: dict[str, int] | None) -> Iterator[str]:
+def _chunks(
+    opening: dict[str, Any], found: Answer, usage: dict[str, int] | None, event: Callable[[object], None]
+) -> None:
     """The answer, then how it ended and its citations, then the usage where it is wanted."""
     delta = {"role": "assistant", "content": str(found)}
     end = {"index": 0, "delta": {}, "finish_reason": "stop", "citations": _citations(found)}
@@ -195,6 +195,4 @@ def _chunks(opening: dict[str, Any], found: Answer, usage: dict[str, int] | None
     if usage:
         said.append({"choices": [], "usage": usage})
     for chunk in said:
-        line = json.dumps({**opening, "object": "chat.completion.chunk", **chunk}, ensure_ascii=False)
-        yield f"data: {line}\n\n"
-    yield "data: [DONE]\n\n"
+        event({**opening, "object": "chat.completion.chunk", **chunk})

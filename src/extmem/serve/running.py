@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from extmem.errors import ExtmemError, InvalidInput, ModelError
 
@@ -45,16 +45,24 @@ def listening(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise InvalidInput(f"there is no address {host}: give one of this machine's.", host) from error
+    try:
+        return bound(family, address)
+    except OSError as error:
+        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise InvalidInput(f"{host} port {port} {cause}: give another --port.", port) from error
+
+
+def bound(family: int, address: Any) -> socket.socket:
+    """A socket that listens there. Raises OSError, OverflowError."""
     # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(QUEUE)
-    except OSError as error:
+    except BaseException:
         listener.close()
-        cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
-        raise InvalidInput(f"{host} port {port} {cause}: give another --port.", port) from error
+        raise
     return listener
 
 

@@ -7,19 +7,16 @@ that the reply before had; so those of many pages, and of many servers, go on at
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
-import anyio
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from extmem.serve.access import Reader, Space, Writer
-from extmem.serve.answers import ClientGone, Streamed, beside, not_there, record_json, reply
+from extmem.serve.answers import Events, heeded, not_there, record_json, reply
 from extmem.serve.records import LISTED, Body
 from extmem.tasks.answer import PASSAGES
 from extmem.tasks.answer import answer as answered
@@ -83,20 +80,10 @@ async def chat(said: Message, space: Writer, request: Request) -> Response:
     """The reply to what a user says; both are kept. With `stream` events: what a writer writes, piece by piece, then
     the whole reply, then [DONE]. What the user said is kept, even where the writer fails, as `failed` then says."""
     talk = (await space.run(request.app.state.talks.of, space, said.user)).within(said.conversation)
+    saying = partial(_said, talk, said, space, request)
     if said.stream:
-        return Streamed(partial(_events, talk, said, space, request), "text/event-stream")
-    given_up = threading.Event()
-
-    def heard(_: str) -> None:
-        if given_up.is_set():
-            raise ClientGone
-
-    try:  # not among the threads of `space`: a writer is slow, and nothing else shall wait for it
-        saying = partial(_said, talk, said, space, request, heard)
-        told = await anyio.to_thread.run_sync(saying, abandon_on_cancel=True, limiter=beside())
-    finally:
-        given_up.set()
-    return reply(told)
+        return Events(lambda event: event(saying(lambda piece: event({"piece": piece}))))
+    return reply(await heeded(saying))  # a writer is slow: not among the threads that others wait for
 
 
 @router.get("/chat/turns")
@@ -126,14 +113,6 @@ async def forget(key: str, space: Writer, request: Request, user: User) -> Respo
     gone = await space.run(talk.forget, key)
     _note(space, talk, "forget", *gone)
     return reply({"forgotten": gone}) if gone else not_there(key)
-
-
-def _events(talk: Chat, said: Message, space: Space, request: Request, write: Callable[[bytes], None]) -> None:
-    def event(told: object) -> None:
-        write(f"data: {json.dumps(told, ensure_ascii=False)}\n\n".encode())
-
-    event(_said(talk, said, space, request, lambda piece: event({"piece": piece})))
-    write(b"data: [DONE]\n\n")
 
 
 def _said(talk: Chat, said: Message, space: Space, request: Request, heard: Callable[[str], None]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from extmem.serve.mcp.mem0 import Mem0
 from extmem.serve.mcp.offered import Family
 from extmem.serve.mcp.own import Own
 from extmem.serve.mcp.reference import Reference
+from extmem.serve.running import bound
 
 HOST = "127.0.0.1"
 FAMILIES: dict[str, type[Family]] = {"extmem": Own, "reference": Reference, "mem0": Mem0, "anthropic": Files}
@@ -78,15 +79,10 @@ class MemoryServer(MCPServer[Any]):
 
 def listening(port: int) -> socket.socket:
     """A socket on the loopback address; port 0 is any that is free. Raises InvalidInput where it is taken."""
-    taken = socket.socket()
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        taken.bind((HOST, port))
-        taken.listen(128)
+        return bound(socket.AF_INET, (HOST, port))
     except (OSError, OverflowError) as error:
-        taken.close()
         raise InvalidInput(f"port {port} cannot be had ({error}): give another, or 0 for any.", port) from error
-    return taken
 
 
 def serve_http(server: MemoryServer, on: socket.socket) -> None:
