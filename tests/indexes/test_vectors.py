@@ -47,8 +47,9 @@ def found(memory: Memory, index: VectorIndex, query: str, k: int = 10) -> list[t
     vector = index.encoder.encode_query(query)
     ids = index.nearest(vector, k)
     alike = index.similarity(ids, vector[None])[0]
+    spans = index.passages(ids.tolist(), vector)
     return [
-        (memory.records.by_id(number).key, score, index.passage(number, vector))
+        (memory.records.by_id(number).key, score, spans.get(number))
         for number, score in zip(ids.tolist(), alike.tolist(), strict=True)
     ]
 

@@ -178,11 +178,14 @@ class Datastore(Index):
         """Adds entries; call it inside the records' transaction, with the records they belong to. Raises
         InvalidInput for keys of another width or with NaN, and where a compact datastore has no quantiser."""
         self._meet_own()
-        parts = [self._columns(part) for part in entries if len(part.tokens)]
-        if not parts:
+        new = [self._columns(part) for part in entries if len(part.tokens)]
+        if not new:
             return
         if not self._about():
             self.choose(PRESETS[0])
+        parts = [self._coded(joined(new))]  # coded together: many records of one entry each are one call of FAISS
+        if self.preset == "compact":
+            parts[0] = replace(parts[0], keys=None)
         ledger = self.records.ledger(self._kind)
         count = sum(map(len, parts))
         for name in reversed(ledger):
@@ -325,12 +328,9 @@ class Datastore(Index):
         if not np.isfinite(keys).all():
             raise InvalidInput("a key holds NaN, Inf or a number beyond 65,504: check the model that made it.")
         spans, run = np.asarray(part.spans), (np.array([part.record_id], np.int64), np.array([count], np.int64))
-        plain = Columns(keys, None, None, np.asarray(part.tokens), spans[:, 0], spans[:, 1] - spans[:, 0], *run)
-        if self.preset == "accurate":
-            return self._coded(plain)
-        if self.quantizer is None:
+        if self.preset == "compact" and self.quantizer is None:
             raise InvalidInput("this datastore is compact: only its model can add to it.")
-        return replace(self._coded(plain), keys=None)
+        return Columns(keys, None, None, np.asarray(part.tokens), spans[:, 0], spans[:, 1] - spans[:, 0], *run)
 
     def _coded(self, columns: Columns) -> Columns:
         """The same entries with codes of the quantiser at hand, if there is one and their keys are."""

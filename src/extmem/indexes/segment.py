@@ -122,7 +122,8 @@ class Segment:
         self._sums = np.frombuffer(self._all[note["body"] :].tobytes(), np.uint32)
         if zlib.crc32(self._sums.tobytes()) != note["crc32"]:
             raise damaged(place, "it is damaged (its checksum differs)")
-        self._body, self._read, self._all_read = note["body"], np.zeros(len(self._sums), bool), False
+        self._body, self._read = note["body"], np.zeros(len(self._sums), bool)
+        self._seen: set[str] = set()  # columns all of which was compared
         self._compare(0, 8)
         size = int(self._all[:8].view(np.uint64)[0])
         self._compare(8, min(8 + size, self._body))
@@ -181,23 +182,23 @@ class Segment:
     def see_cells(self, cells: Array) -> None:
         """Compares the codes of these cells with their checksums, where that was not done yet."""
         assert self.codes is not None
-        if self._all_read:
+        if "codes" in self._seen:
             return
         begin, width, cells = self._place("codes")[0], self.codes.shape[1], np.unique(cells)
-        self._see(begin + self.firsts[cells] * width, begin + self.firsts[cells + 1] * width)
+        self._see("codes", begin + self.firsts[cells] * width, begin + self.firsts[cells + 1] * width)
 
     def _see_places(self, places: Array) -> None:
         assert self.codes is not None
         first = self._place("codes")[0] + places // TOGETHER * TOGETHER * self.codes.shape[1]
-        self._see(first, first + TOGETHER * self.codes.shape[1])
+        self._see("codes", first, first + TOGETHER * self.codes.shape[1])
 
     def see_keys(self, entries: Array) -> None:
         """Compares the keys of these entries with their checksums, where that was not done yet."""
         assert self.keys is not None
-        if self._all_read:
+        if "keys" in self._seen:
             return
         begin, width = self._place("keys")[0], self.keys.strides[0]
-        self._see(begin + entries * width, begin + (entries + 1) * width)
+        self._see("keys", begin + entries * width, begin + (entries + 1) * width)
 
     def flat_codes(self) -> Array:
         """The codes in the entries' order, (N, B)."""
@@ -240,7 +241,8 @@ class Segment:
 
     def check(self) -> None:
         """Compares all of it with its checksums. Raises MemoryFormatError."""
-        self._read[:] = self._all_read = False
+        self._read[:] = False
+        self._seen.clear()
         self._compare(0, self._body)
         self.let_go()
 
@@ -264,13 +266,15 @@ class Segment:
         self._compare(*self._place(name))
         return self._array(name)
 
-    def _see(self, starts: Array, stops: Array) -> None:
-        """Compares all blocks that these stretches of the file touch."""
+    def _see(self, column: str, starts: Array, stops: Array) -> None:
+        """Compares all blocks of the file that these stretches of a column touch."""
         first, last = starts // BLOCK, (np.maximum(stops, starts + 1) - 1) // BLOCK
-        if self._read[first].all() and self._read[last].all() and (last - first <= 1).all():
-            return
-        for start, stop in set(zip(first.ravel().tolist(), last.ravel().tolist(), strict=True)):
-            self._compare(start * BLOCK, min((stop + 1) * BLOCK, self._body))
+        if not (self._read[first].all() and self._read[last].all() and (last - first <= 1).all()):
+            for start, stop in set(zip(first.ravel().tolist(), last.ravel().tolist(), strict=True)):
+                self._compare(start * BLOCK, min((stop + 1) * BLOCK, self._body))
+        begin, end = self._place(column)
+        if self._read[begin // BLOCK : -(-end // BLOCK)].all():
+            self._seen.add(column)
 
     def _compare(self, start: int, stop: int) -> None:
         blocks = np.arange(start // BLOCK, -(-stop // BLOCK))
@@ -279,7 +283,6 @@ class Segment:
             if zlib.crc32(part) != self._sums[block]:
                 raise damaged(self.place, "it is damaged (a checksum differs)")
             self._read[block] = True
-        self._all_read = bool(self._read.all())
 
 
 def damaged(place: str, why: str) -> MemoryFormatError:

@@ -61,7 +61,8 @@ class VectorIndex(Index):
         done, total, added = 0, self.waiting(), 0
         self._prepare(total)
         while batch := self.records.since(self._through(), TOGETHER):
-            new = [record for record in batch if not self.datastore.holds(record.id)]
+            held = self._held([record.id for record in batch])
+            new = [record for record in batch if record.id not in held]
             placed = self._encoded(new)
             with self.records.transaction():
                 added += self._enter(placed, batch[-1].id)
@@ -133,14 +134,21 @@ class VectorIndex(Index):
         found[there] = view.keys(rows.starts[at[there]])
         return found
 
-    def passage(self, record_id: int, vector: NDArray[np.float32]) -> Span | None:
-        """Where in `text_of` the passage is that is nearest; None for a record that is not embedded."""
+    def passages(self, ids: Sequence[int], vector: NDArray[np.float32]) -> dict[int, Span]:
+        """For each of these records that is embedded, where in `text_of` the passage is that is nearest."""
         view, rows = self.datastore.view(), self._rows()
-        at = int(np.searchsorted(rows.ids, record_id))
-        if at == len(rows.ids) or rows.ids[at] != record_id:
-            return None
-        entries = rows.starts[at] + np.arange(rows.sizes[at])
-        return view.cite(int(entries[np.argmax(view.keys(entries) @ vector)]))[1]
+        at = np.searchsorted(rows.ids, ids)
+        there = [(number, place) for number, place in zip(ids, at.tolist(), strict=True) if place < len(rows.ids)]
+        there = [(number, place) for number, place in there if rows.ids[place] == number]
+        if not there:
+            return {}
+        at = np.array([place for _, place in there])
+        starts, sizes = rows.starts[at], rows.sizes[at]
+        ends = np.cumsum(sizes)
+        entries = np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]))
+        alike = np.split(view.keys(entries) @ vector, ends[:-1])
+        best = (starts + [int(np.argmax(one)) for one in alike]).tolist()
+        return {number: view.cite(entry)[1] for (number, _), entry in zip(there, best, strict=True)}
 
     def discard(self, record: Record) -> None:
         """Drops a record's passages; call it inside the records' transaction."""
@@ -194,17 +202,21 @@ class VectorIndex(Index):
 
     def _enter(self, placed: Sequence[tuple[Record, Entries]], through: int) -> int:
         """Adds, inside a transaction, the entries of records that are still as they were and not there yet."""
+        ids = [record.id for record, _ in placed]
+        there, held = self.records.by_ids(ids), self._held(ids)
         fresh = [
             entries
             for record, entries in placed
-            if (now := self.records.by_id(record.id)) is not None
-            and parts(now) == parts(record)
-            and not self.datastore.holds(record.id)
+            if (now := there.get(record.id)) is not None and text_of(now) == text_of(record) and record.id not in held
         ]
         self.datastore.append(fresh)
         note = {"through": max(through, self._through()), "format": FORMAT}
         self.records.ledger_put(EMBEDDED, self.encoder.fingerprint, note)
         return len(fresh)
+
+    def _held(self, ids: Sequence[int]) -> set[int]:
+        """Those of these records that have entries."""
+        return set(np.intersect1d(ids, self.datastore.view().sources).tolist())
 
     def _through(self) -> int:
         """The id of the last record that was looked at; 0 where that was by another version of extmem."""

@@ -241,13 +241,14 @@ class View:
         """What each entry's segment answers for its row there."""
         if len(self.segments) == 1:
             return ask(self.segments[0], entries).astype(kind, copy=False)
-        found = np.empty((*entries.shape, *width), kind)
-        number = np.searchsorted(self.ends, entries, "right")
-        for which, segment in enumerate(self.segments):
-            here = np.nonzero(number == which)
-            if len(here[0]):
-                found[here] = ask(segment, entries[here] - self.ends[which] + len(segment))
-        return found
+        flat = entries.ravel()
+        order = np.argsort(flat, kind="stable")
+        ranked, found = flat[order], np.empty((len(flat), *width), kind)
+        cuts = np.searchsorted(ranked, self.ends).tolist()
+        for segment, end, first, last in zip(self.segments, self.ends.tolist(), [0, *cuts], cuts, strict=False):
+            if first < last:
+                found[order[first:last]] = ask(segment, ranked[first:last] - (end - len(segment)))
+        return found.reshape(*entries.shape, *width)
 
 
 def _halves(segment: Segment, rows: Array) -> NDArray[np.float16]:

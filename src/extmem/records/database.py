@@ -39,6 +39,8 @@ class Session(threading.local):
         self.serial = next(database.serials)
         self.own = self
         self.depth = 0
+        self.reads = False  # whether it is inside a reading,
+        self.moment: object = None  # and that one's generation, once it was asked for
         self.process = os.getpid()
         self.erasing = False  # whether its transaction erases something
         self.touched: set[str] = set()  # paths of files that its transaction wrote or gave up
@@ -224,9 +226,11 @@ class Database:
             except apsw.Error as error:
                 self._roll_back(session, "ROLLBACK")
                 raise self.error(error) from error
+            session.reads = True
             try:
                 yield
             finally:
+                session.reads, session.moment = False, None
                 with suppress(apsw.Error):  # one may have ended it
                     session.execute("COMMIT")
 

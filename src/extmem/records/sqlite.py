@@ -205,7 +205,12 @@ class SqliteRecords(Records):
 
     def generation(self) -> object:
         session = self.database.session.own
-        return session.serial, self.run("PRAGMA data_version")[0][0], session.connection.total_changes()
+        if session.moment is not None:
+            return session.moment
+        now = session.serial, self.run("PRAGMA data_version")[0][0], session.connection.total_changes()
+        if session.reads:  # nothing changes until it ends
+            session.moment = now
+        return now
 
     def within(self, name: str) -> Records:
         return SqliteRecords(self.folder, joined(self.namespace, name), self.database)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from extmem.errors import InvalidInput, ModelError, StorageError
 from extmem.indexes.base import text_of
 from extmem.indexes.keyword import KeywordIndex, Matches, group_label, is_grouped, speaker_label
-from extmem.reading import Hit
+from extmem.reading import Hit, Span
 from extmem.records.base import Record, Records
 from extmem.search.dates import Named, agreement, day_of, named
 from extmem.search.ranking import WINDOW, Array, Weights, asking, cover, grouped, length
@@ -96,7 +96,10 @@ class Search:
             pool *= 8
         if diversity:
             found = self._diverse(found, k, diversity)
-        return [self._hit(question, queries, one, fits, around) for one in found[:k]]
+        spans = dict[int, Span]()
+        if queries is not None and self.vectors is not None:
+            spans = self.vectors.passages([one.record.id for one in found[:k]], queries[0])
+        return [self._hit(question, one, spans.get(one.record.id), fits, around) for one in found[:k]]
 
     def _read(self, query: str) -> Question:
         labels = {speaker_label(word): word for word in plain(query) if word not in STOP_WORDS}
@@ -210,11 +213,10 @@ class Search:
         return chosen
 
     def _hit(
-        self, question: Question, queries: Array | None, one: Found, fits: Callable[[Record], bool], around: int
+        self, question: Question, one: Found, span: Span | None, fits: Callable[[Record], bool], around: int
     ) -> Hit:
         record, text = one.record, text_of(one.record)
         words = tuple(matching(f"{record.key}\n{text}", set(question.terms)))
-        span = None if queries is None or self.vectors is None else self.vectors.passage(record.id, queries[0])
         source = "+".join(name for name, part in (("words", words), ("meaning", span)) if part) or "context"
         before, after = self._beside(record, fits, around) if around else ([], [])
         return Hit(record.key, record.value, one.score, source, one.parts, words, span, tuple(before), tuple(after))

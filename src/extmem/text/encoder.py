@@ -63,7 +63,7 @@ class Encoder(ABC):
         return vector
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Several vectors to search with, (N, D), of length 1. Raises as `encode`."""
+        """Vectors to search with, of one question put in several ways, (N, D), of length 1. Raises as `encode`."""
         return self._encoded(texts, query=True)
 
     def _encoded(self, texts: Sequence[str], query: bool) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ class SentenceEncoder(Encoder):
         self._embed: Callable[[list[str], bool], NDArray[np.float32]]
         if is_bert(folder):
             bert = Bert(folder, dtype)
-            self._embed = lambda texts, query: bert.embed([self._prompts[query] + text for text in texts])
+            self._embed = lambda texts, query: bert.embed([self._prompts[query] + text for text in texts], query)
             self._states: Callable[[Sequence[str], int], list[NDArray[np.float16]]] | None = bert.states
             self.dim, self.max_length, self._vocabulary = bert.dim, bert.max_length, bert.vocabulary
         else:
