@@ -57,7 +57,7 @@ class StreamingServer:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.handle_error = lambda *about: None  # type: ignore[method-assign]  # who asked is gone
-        Thread(target=self.server.serve_forever, daemon=True).start()
+        Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def spec(self, model: str) -> str:
         return f"http://127.0.0.1:{self.server.server_port}/v1#{model}"

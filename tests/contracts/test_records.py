@@ -68,8 +68,9 @@ def test_deleting_what_is_not_there_says_so(records):
 
 
 def test_many_are_got_at_once(records):
-    for number in range(1200):
-        put(records, f"k{number}", number)
+    with records.transaction():
+        for number in range(1200):
+            put(records, f"k{number}", number)
     wanted = [f"k{number}" for number in range(0, 2400, 2)]
     assert records.get_many(wanted) == {f"k{number}": number for number in range(0, 1200, 2)}
     assert records.get_many([]) == {}
@@ -89,8 +90,9 @@ def test_keys_come_in_order_by_prefix_and_behind_a_key(records):
 
 
 def test_iterating_by_pages_gives_every_key_once_whatever_is_written_meanwhile(records):
-    for number in range(600):
-        put(records, f"{number:04}", "x" * 10)
+    with records.transaction():
+        for number in range(600):
+            put(records, f"{number:04}", "x" * 10)
     seen = []
     for record in records.iterate():
         seen.append(record.key)

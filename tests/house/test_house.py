@@ -45,6 +45,7 @@ def test_public_names_are_few_and_all_there():
     [
         *((code, "torch faiss numpy") for code in ("import extmem", "import extmem.memory", "import extmem.cli")),
         ("from extmem.text.words import WordTokenizer; WordTokenizer().encode('A plain sentence.')", "nltk torch"),
+        ("import extmem.tasks.classify", "torch"),
     ],
 )
 def test_importing_loads_nothing_that_is_slow_to_load(code, heavy):

@@ -140,13 +140,13 @@ from extmem import LanguageModel
 model = LanguageModel.load(sys.argv[1])
 tensors = {name: tensor + 1 for name, tensor in model.checkpoint.tensors.items()}
 other = LanguageModel(replace(model.checkpoint, tensors=tensors))
-for limit in map(int, sys.argv[2:]):
+for limit in map(int, sys.stdin):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         other.save(sys.argv[1])
-        print("saved", other.fingerprint)
+        print("saved", other.fingerprint, flush=True)
     except Exception as error:
-        print(type(error).__name__, str(error).count("\\n"))
+        print(type(error).__name__, str(error).count("\\n"), flush=True)
 """
 
 
@@ -155,12 +155,18 @@ def test_saving_on_a_disk_that_is_full_leaves_the_old_model(place, copy):
     sizes = [weights.stat().st_size - 1, weights.stat().st_size + 1, 10_000_000]
     (words,) = copy.glob("vocabulary-*/records.db")
     assert words.stat().st_size > sizes[1], "the first limit stops the weights, the second the words"
-    for limits in (sizes[:1], sizes[:2]):
-        said = subprocess.run([sys.executable, "-c", SAVE, copy, *map(str, limits)], capture_output=True, text=True)
-        assert said.stdout.splitlines() == [f"{StorageError.__name__} 0"] * len(limits), said.stderr
-        assert torch.equal(predictions(LanguageModel.load(copy)), predictions(LanguageModel.load(place / "model")))
-    said = subprocess.run([sys.executable, "-c", SAVE, copy, str(sizes[2])], capture_output=True, text=True)
-    assert said.stdout.split() == ["saved", LanguageModel.load(copy).fingerprint], said.stderr
+    with subprocess.Popen(
+        [sys.executable, "-c", SAVE, copy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as saver:
+
+        def said(limit: int) -> list[str]:
+            print(limit, file=saver.stdin, flush=True)
+            return saver.stdout.readline().split()
+
+        for limit in sizes[:2]:
+            assert said(limit) == [StorageError.__name__, "0"]
+            assert torch.equal(predictions(LanguageModel.load(copy)), predictions(LanguageModel.load(place / "model")))
+        assert said(sizes[2]) == ["saved", LanguageModel.load(copy).fingerprint]
     assert len([path for path in copy.rglob("*") if path.is_file()]) == 3, "nothing of the old one stays"
 
 

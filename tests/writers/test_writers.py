@@ -48,7 +48,7 @@ class ChatServer:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
+        Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def answer(self, question: dict[str, Any]) -> tuple[int, object]:
         model, asked = question["model"], question["messages"][-1]["content"]

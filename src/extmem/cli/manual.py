@@ -9,6 +9,7 @@ import ast
 import inspect
 import re
 import sysconfig
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +73,19 @@ def _docstrings(library: Path) -> Iterator[str]:
             tree = ast.parse(file.read_text(encoding="utf-8"))
         except (SyntaxError, ValueError, OSError):
             continue
-        for node in ast.walk(tree):
+        for node in _statements(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = _plain(inspect.cleandoc(ast.get_docstring(node) or "")).strip()
                 if text and text not in seen:
                     seen.add(text)
                     yield text
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """A module and its statements, in the order of `ast.walk`, which goes through every expression as well."""
+    todo: deque[ast.AST] = deque([tree])
+    while todo:
+        node = todo.popleft()
+        yield node
+        for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+            todo.extend(getattr(node, part, ()))

@@ -1,6 +1,7 @@
 """Learning: what is learned of labelled texts, as arrays that can be kept, and what it says of others.
 
-Knows: n-grams, an encoder's states, the trained parts. Does not know: memories, records.
+Knows: n-grams, an encoder's states, the trained parts. Does not know: memories, records; PyTorch, unless there is a
+head over states.
 Shapes: N examples or texts, C classes, F n-grams, W width of a vector.
 """
 
@@ -9,20 +10,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from extmem.nn.attentive import AttentiveClassifier, fit_attentive, log_probabilities
 from extmem.nn.examples import WIDTH, Array, Space
 from extmem.text.encoder import Encoder
 from extmem.text.ngrams import Ngrams
+
+if TYPE_CHECKING:
+    from extmem.nn.attentive import AttentiveClassifier
 
 ENOUGH = 1_000  # examples to train a head on
 MOST = 64  # word pieces of a text whose states are looked at
@@ -68,6 +70,8 @@ class Learning:
         assert encoder is not None
         states = _states(encoder, texts)
         if self.head is not None:
+            from extmem.nn.attentive import log_probabilities
+
             log_NC = log_softmax(log_probabilities(self.head, states) + SHARE * log_NC, axis=1)
         return Said(np.exp(log_NC), self.space.of(_pooled(states)))
 
@@ -88,12 +92,14 @@ class Learning:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> Learning:
         """What `to_arrays` gave."""
         head = None
-        named = {
-            name.removeprefix("head."): torch.from_numpy(a) for name, a in arrays.items() if name.startswith("head.")
-        }
+        named = {name.removeprefix("head."): a for name, a in arrays.items() if name.startswith("head.")}
         if named:
+            import torch
+
+            from extmem.nn.attentive import AttentiveClassifier
+
             head = AttentiveClassifier(named["read.weight"].shape[1], len(about["classes"])).eval()
-            head.load_state_dict(named)
+            head.load_state_dict({name: torch.from_numpy(array) for name, array in named.items()})
         return cls(
             about["classes"], Ngrams(arrays["kept"], arrays["idf"]), arrays["weight"], arrays["bias"],
             Space(*(arrays[name] for name in ("shift", "scale", "turn", "centre"))), arrays.get("down"), head,
@@ -130,6 +136,8 @@ def learn(
     else:
         raw = _pooled(states)
         if len(texts) >= ENOUGH:
+            from extmem.nn.attentive import fit_attentive
+
             head = fit_attentive(states, label_N, len(classes), lambda done, total: progress("training", done, total))
     space = Space.fit(raw, label_N, standardise=states is not None)
     used = None if encoder is None or states is None else encoder.fingerprint
