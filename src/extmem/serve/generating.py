@@ -77,7 +77,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
     memory, options = said.memory_of(space), said.options()
     if said.stream:
         return Events(partial(_events, desk, said.prompt, memory, options))
-    text = await desk.whole(said.prompt, memory, options)
+    text = await desk.whole(request, said.prompt, memory, options)
     return reply({"text": text.text, "tokens": list(map(_token, text.tokens, text.pieces))})
 
 
@@ -114,14 +114,14 @@ class Desk(NamedTuple):
         finally:
             self.turn.release()
 
-    async def whole(self, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
+    async def whole(self, request: Request, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
         """A text, unless its client goes away."""
 
         def write(on_token: Callable[[GeneratedToken], None]) -> Generation:
             with self.mine():
                 return self.model.generate(prompt, memory, on_token=on_token, **options)
 
-        return await heeded(write)
+        return await heeded(request, write)
 
     def pieces(
         self, prompt: str, memory: Memory | None, options: dict[str, Any]
