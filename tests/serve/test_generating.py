@@ -64,7 +64,7 @@ def test_a_bad_prompt_is_refused_before_the_first_event(client):
     assert tiny.json == client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 2}).json
 
 
-@pytest.mark.parametrize("how", [{"stream": True}, {}], ids=["streamed", "whole"])
+@pytest.mark.parametrize("how", [{"stream": True}, {}, {"beams": 16}], ids=["streamed", "whole", "searched"])
 def test_a_client_that_leaves_stops_the_generation(client, server, how):
     log = server.folder.with_name("m.log")
     before = log.read_text().count("went away")
@@ -83,6 +83,14 @@ def test_a_client_that_leaves_stops_the_generation(client, server, how):
         assert time.monotonic() < until
         time.sleep(0.05)
     assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
+
+
+def test_a_search_that_takes_too_long_is_given_up(corpus, server):
+    with served(server.folder, "--model", str(corpus.parent / "model"), "--seconds", "2") as patient:
+        client = Client(patient.port, key(server.folder))
+        said = {"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, "beams": 16}
+        assert client.ask("POST", "/v1/generate", said).status == 504
+        assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
 
 
 def drained(answer):

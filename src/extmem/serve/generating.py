@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LENGTH, TOKENS = 200_000, 10_000  # characters of a prompt, tokens of a text: the model is for others too
 WORDS = 100  # of the likeliest, at most
-BEAMS = 16  # at most: a search cannot be given up before its end
+BEAMS = 16  # of a search, at most
 PATIENCE = 0.1  # seconds between two looks at whether a request that waits for its turn is still there
 
 router = APIRouter(prefix="/v1")
@@ -116,12 +116,15 @@ class Desk(NamedTuple):
 
     async def whole(self, request: Request, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
         """A text, unless its client goes away."""
+        from extmem.lm.generate import generate
+        from extmem.lm.sampling import Sampling
 
-        def write(on_token: Callable[[GeneratedToken], None]) -> Generation:
+        def write(told: Callable[[object], None], allow_unknown: bool, **sampling: Any) -> Generation:
             with self.mine():
-                return self.model.generate(prompt, memory, on_token=on_token, **options)
+                chosen = Sampling.of(sampling)
+                return generate(self.model, prompt, memory, chosen, allow_unknown, told, partial(told, None))
 
-        return await heeded(request, write)
+        return await heeded(request, partial(write, **options))
 
     def pieces(
         self, prompt: str, memory: Memory | None, options: dict[str, Any]
