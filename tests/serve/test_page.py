@@ -171,6 +171,28 @@ def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server
         assert max(shares) < 0.001, "without the memory nothing is green"
 
 
+@pytest.mark.parametrize("way", ["another view", "another language", "closing"])
+def test_leaving_the_view_stops_its_writing(server: Server, admin: Client, browser: Any, way: str) -> None:
+    log = server.folder.with_name("memory.log")
+    before = log.read_text().count("went away")
+    with opened(browser, server, admin, "write") as page:
+        page.get_by_label("Compare with and without memory").check()
+        page.get_by_label("Words at most").fill("400")
+        page.get_by_label("Prompt").fill("A function definition")
+        page.get_by_role("button", name="Write", exact=True).click()
+        page.wait_for_selector(".token")
+        if way == "another view":
+            page.get_by_role("link", name="Memory").click()
+        elif way == "another language":
+            page.get_by_role("button", name="中文").click()
+        else:
+            page.close()
+        ends = time.monotonic() + 15
+        while log.read_text().count("went away") == before:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+
 def test_the_arrow_keys_go_from_word_to_word(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "write") as page:
         write(page, "The assert statement")
