@@ -102,6 +102,17 @@ def test_records_come_a_page_at_a_time(server: Server, admin: Client, browser: A
         assert page.locator(".records > li").count() > seen
 
 
+def test_lists_that_come_at_once_double_no_row(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        page.get_by_role("button", name="More").wait_for()
+        for button in ("Search", "More"):  # a search for nothing is for all
+            page.get_by_role("button", name=button).dblclick()
+            page.wait_for_load_state("networkidle")
+            keys = page.locator(".records > li .key").all_text_contents()
+            assert len(keys) >= 30
+            assert len(keys) == len(set(keys))
+
+
 def test_a_record_is_added_and_changed(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "memory") as page:
         add(page, "added/here", "first")
