@@ -255,6 +255,18 @@ def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Cli
         kept(page, "compare")
 
 
+def test_the_list_to_choose_from_is_of_keys_and_fetches_no_value(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "results") as page:
+        answers: list[Any] = []
+        page.on("response", lambda answer: answers.append(answer))
+        page.get_by_role("link", name="Compare").click()
+        page.locator("option[value='note 17']").wait_for(state="attached")
+        page.wait_for_load_state("networkidle")
+        said = "".join(one.text() for one in answers)
+        assert "note 17" in said
+        assert FACTS["note 17"] not in said
+
+
 @pytest.mark.parametrize("locale", ["en", "zh-CN"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_view_has_a_serious_fault(server: Server, admin: Client, browser: Any, scheme: str, locale: str) -> None:

@@ -56,6 +56,7 @@ export async function spaces() {
 }
 export const page = (after, limit) =>
   json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
+export const keys = async (limit) => (await json("GET", "records", { query: { limit } })).keys;
 export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
 export const record = (key, space) => json("GET", named(key), of(space));
 export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space) });
