@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -158,6 +161,47 @@ def test_chosen_files_are_imported(server: Server, admin: Client, browser: Any, 
         page.get_by_text("records imported").wait_for()
     assert admin.ask("GET", "/v1/records/one.txt").json["value"] == "a file of its own"
     assert admin.ask("GET", "/v1/records/imported%2002").status == 200
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Hands on what it is asked, and answers imports as a proxy does whose server is away."""
+
+    behind = 0
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, kind, said = 502, "text/html", b"<html>Bad Gateway</html>"
+        if not self.path.startswith("/v1/import"):
+            connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            status, kind, said = answer.status, answer.headers["content-type"], answer.read()
+            connection.close()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_POST = do_GET
+
+    def log_message(self, *said: object) -> None:
+        pass
+
+
+def test_an_import_that_a_proxy_answers_is_told_as_failed(
+    server: Server, admin: Client, browser: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "many.jsonl").write_bytes(admin.ask("GET", "/v1/export").body)
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Proxy,), {"behind": server.port})) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            with opened(browser, server._replace(port=proxy.server_port), admin, "memory") as page:
+                page.locator("input[type=file]").set_input_files([tmp_path / "many.jsonl"])
+                page.get_by_text("That did not work: many.jsonl: HTTP 502").wait_for()
+                page.locator("progress").wait_for(state="detached")
+        finally:
+            proxy.shutdown()
 
 
 def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server, admin: Client, browser: Any) -> None:

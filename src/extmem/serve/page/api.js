@@ -74,8 +74,9 @@ export function importFile(file, kind, progress) {
     request.upload.onprogress = (event) => progress(event.loaded / event.total);
     request.onerror = () => failed(new Failed(0, null));
     request.onload = () => {
-      const said = JSON.parse(request.responseText || "{}");
-      if (request.status === 200) done(said); else failed(new Failed(request.status, said.error));
+      let said = null;
+      try { said = JSON.parse(request.responseText); } catch { /* a proxy's page, or nothing: its status says it */ }
+      if (request.status === 200 && said) done(said); else failed(new Failed(request.status, said?.error));
     };
     request.send(file);
   });
