@@ -163,6 +163,29 @@ def test_chosen_files_are_imported(server: Server, admin: Client, browser: Any, 
     assert admin.ask("GET", "/v1/records/imported%2002").status == 200
 
 
+def test_dropped_files_are_imported(server: Server, admin: Client, browser: Any) -> None:
+    lines = admin.ask("GET", "/v1/export").body.replace(b'"note 02"', b'"dropped 02"').decode()
+    with opened(browser, server, admin, "memory") as page:
+        held = page.evaluate_handle(
+            """([text, lines]) => {
+                const held = new DataTransfer();
+                held.items.add(new File([text], "dropped.txt", { type: "text/plain" }));
+                held.items.add(new File([lines], "dropped.jsonl"));
+                return held;
+            }""",
+            ["a file that was dropped", lines],
+        )
+        place = page.locator(".drop")
+        place.dispatch_event("dragover", {"dataTransfer": held})
+        assert "over" in place.get_attribute("class").split()
+        place.dispatch_event("drop", {"dataTransfer": held})
+        page.get_by_text("records imported").wait_for()
+        assert "over" not in place.get_attribute("class").split()
+        page.locator(".records > li", has_text="a file that was dropped").wait_for()
+    assert admin.ask("GET", "/v1/records/dropped.txt").json["value"] == "a file that was dropped"
+    assert admin.ask("GET", "/v1/records/dropped%2002").json["value"] == FACTS["note 02"]
+
+
 class Proxy(BaseHTTPRequestHandler):
     """Hands on what it is asked, and answers imports as a proxy does whose server is away."""
 
