@@ -133,6 +133,24 @@ def test_a_record_is_added_and_changed(server: Server, admin: Client, browser: A
         assert admin.ask("GET", "/v1/records/added%2Fhere").json["value"] == "second"
 
 
+@pytest.mark.parametrize("key", [".", ".."])
+def test_a_key_of_dots_is_added_changed_and_forgotten(server: Server, admin: Client, browser: Any, key: str) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        add(page, key, "first")
+        page.get_by_role("button", name=f"Edit: {key}", exact=True).click()
+        page.get_by_label("Text").fill("second")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert admin.ask("GET", f"/v1/records/?key={key}").json["value"] == "second"
+        assert admin.ask("GET", f"/v1/history/?key={key}").json["key"] == key
+        page.get_by_role("button", name=f"Forget: {key}", exact=True).click()
+        page.goto("about:blank")
+        ends = time.monotonic() + 5
+        while (status := admin.ask("GET", f"/v1/records/?key={key}").status) == 200 and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert status == 404
+
+
 def test_forgetting_can_be_undone_and_is_done_when_the_page_is_left(
     server: Server, admin: Client, browser: Any
 ) -> None:

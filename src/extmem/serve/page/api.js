@@ -36,8 +36,9 @@ async function send(method, path, { body, query, ...rest } = {}) {
 }
 
 const json = async (...given) => (await send(...given)).json();
-const named = (key) => `records/${encodeURIComponent(key)}`;
-const of = (space) => (space === undefined ? {} : { query: { namespace: space } });
+const dots = (key) => /^\.\.?$/.test(key); // a browser takes these out of an address
+const named = (key) => (dots(key) ? "records/" : `records/${encodeURIComponent(key)}`);
+const of = (space, key) => ({ query: { ...(space === undefined ? {} : { namespace: space }), ...(dots(key) ? { key } : {}) } });
 
 export async function open(link) {
   const body = JSON.stringify({ link });
@@ -58,11 +59,11 @@ export const page = (after, limit) =>
   json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
 export const keys = async (limit) => (await json("GET", "records", { query: { limit } })).keys;
 export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
-export const record = (key, space) => json("GET", named(key), of(space));
-export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space) });
+export const record = (key, space) => json("GET", named(key), of(space, key));
+export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space, key) });
 /** Has the model, where there is one, read a record or all: it writes with what it has read. */
 export const memorize = async (key, space) => { if (model) await json("POST", "memorize", { body: key === undefined ? {} : { keys: [key] }, ...of(space) }); };
-export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving });
+export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving, ...of(undefined, key) });
 export const exported = async () => (await send("GET", "export")).blob();
 
 /** Sends a file to be imported; `progress` is told the part that was sent. */
