@@ -196,6 +196,18 @@ def test_an_export_comes_back_by_an_import(memory, twin, tmp_path):
     assert memory.stats()["records"] == 1 and memory.stats() == twin.stats()
 
 
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_a_disk_that_fails_in_the_middle_of_an_export_is_named_and_not_the_server(memory, whole, tmp_path, size):
+    memory.store("job", "x" * size)
+    memory.store("more", "x" * size)
+    (tmp_path / "out.partial").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="the disk is full") as caught:
+        memory.export(tmp_path / "out")
+    assert str(tmp_path / "out") in str(caught.value)
+    assert whole._wire.address not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_threads_share_a_client_and_lose_no_count(memory):
     def add(_):
         while True:

@@ -64,19 +64,33 @@ def test_a_bad_prompt_is_refused_before_the_first_event(client):
     assert tiny.json == client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 2}).json
 
 
-def test_a_client_that_leaves_stops_the_generation(client, server):
-    said = {"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, "stream": True}
+@pytest.mark.parametrize("how", [{"stream": True}, {}, {"beams": 16}], ids=["streamed", "whole", "searched"])
+def test_a_client_that_leaves_stops_the_generation(client, server, how):
+    log = server.folder.with_name("m.log")
+    before = log.read_text().count("went away")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     headers = {**client.headers(), "Content-Type": "application/json"}
+    said = {"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, **how}
     connection.request("POST", "/v1/generate", json.dumps(said), headers)
-    assert connection.getresponse().read(6) == b"data: "
+    if "stream" in how:
+        assert connection.getresponse().read(6) == b"data: "
+    else:
+        time.sleep(0.5)  # it is written, and nothing of it is sent
     connection.sock.shutdown(socket.SHUT_RDWR)
     connection.close()
-    log, until = server.folder.with_name("m.log"), time.monotonic() + 60
-    while "went away" not in log.read_text():
+    until = time.monotonic() + 15  # far within --seconds
+    while log.read_text().count("went away") == before:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
+
+
+def test_a_search_that_takes_too_long_is_given_up(corpus, server):
+    with served(server.folder, "--model", str(corpus.parent / "model"), "--seconds", "2") as patient:
+        client = Client(patient.port, key(server.folder))
+        said = {"prompt": PROMPT, "max_tokens": 10_000, "min_tokens": 10_000, "beams": 16}
+        assert client.ask("POST", "/v1/generate", said).status == 504
+        assert client.ask("POST", "/v1/generate", {"prompt": PROMPT, "max_tokens": 1}).status == 200
 
 
 def drained(answer):

@@ -64,6 +64,49 @@ def test_a_body_that_stops_coming_is_given_up(memory):
         assert client.ask("GET", "/v1/records/slow").status == 404
 
 
+def test_who_does_not_finish_a_request_is_cut_and_who_sends_a_body_slowly_is_not(memory):
+    opens, left = key(memory), b"so slowly that it takes a while"
+    head = b"Host: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+    begun = {
+        "nothing": (b"", b""),
+        "headers": (b"GET /healthz HTTP/1.1\r\n", b"a: b\r\n"),
+        "headers of a second one": (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\n", b"a: b\r\n"),
+        "a refused body": (b"PUT /v1/records/k HTTP/1.1\r\n" + head + b"\r\n", b" "),
+        "a body without a key": (b"POST /v1/session HTTP/1.1\r\n" + head + b"\r\n{", b" "),
+    }
+    slow = b"POST /v1/import?kind=text&name=late HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
+    slow += b"Content-Length: %d\r\n\r\n"
+    with served(memory, "--seconds", "60") as server:
+        held = {name: socket.create_connection(("127.0.0.1", server.port)) for name in begun}
+        for name, (first, _) in begun.items():
+            held[name].sendall(first)
+        with socket.create_connection(("127.0.0.1", server.port)) as importing:
+            importing.sendall(slow % (opens.encode(), len(left)))
+            heard, began = dict.fromkeys(begun, b""), time.monotonic()
+            while held or time.monotonic() < began + 13:
+                assert time.monotonic() < began + 30, held.keys()
+                importing.sendall(left[:1])
+                left = left[1:]
+                time.sleep(1)
+                for name, one in list(held.items()):
+                    try:
+                        one.sendall(begun[name][1])
+                        one.setblocking(False)
+                        heard[name] += (said := one.recv(10_000))
+                    except BlockingIOError:
+                        continue
+                    except OSError:  # it was cut
+                        said = b""
+                    if not said:
+                        held.pop(name).close()
+            importing.sendall(left)
+            assert b" 200 " in importing.recv(1000)
+    assert heard["nothing"] == heard["headers"] == b""
+    assert heard["headers of a second one"].count(b"HTTP/1.1 200") == 1
+    assert heard["a refused body"].startswith(b"HTTP/1.1 401")
+    assert heard["a body without a key"].startswith(b"HTTP/1.1 504")
+
+
 def test_without_a_key_no_body_is_waited_for(memory):
     head = b"PUT /v1/records/apple HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
     with served(memory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:

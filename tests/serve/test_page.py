@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -102,6 +105,17 @@ def test_records_come_a_page_at_a_time(server: Server, admin: Client, browser: A
         assert page.locator(".records > li").count() > seen
 
 
+def test_lists_that_come_at_once_double_no_row(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        page.get_by_role("button", name="More").wait_for()
+        for button in ("Search", "More"):  # a search for nothing is for all
+            page.get_by_role("button", name=button).dblclick()
+            page.wait_for_load_state("networkidle")
+            keys = page.locator(".records > li .key").all_text_contents()
+            assert len(keys) >= 30
+            assert len(keys) == len(set(keys))
+
+
 def test_a_record_is_added_and_changed(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "memory") as page:
         add(page, "added/here", "first")
@@ -117,6 +131,24 @@ def test_a_record_is_added_and_changed(server: Server, admin: Client, browser: A
         page.get_by_role("button", name="Save").click()
         page.get_by_role("dialog").wait_for(state="detached")
         assert admin.ask("GET", "/v1/records/added%2Fhere").json["value"] == "second"
+
+
+@pytest.mark.parametrize("key", [".", ".."])
+def test_a_key_of_dots_is_added_changed_and_forgotten(server: Server, admin: Client, browser: Any, key: str) -> None:
+    with opened(browser, server, admin, "memory") as page:
+        add(page, key, "first")
+        page.get_by_role("button", name=f"Edit: {key}", exact=True).click()
+        page.get_by_label("Text").fill("second")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert admin.ask("GET", f"/v1/records/?key={key}").json["value"] == "second"
+        assert admin.ask("GET", f"/v1/history/?key={key}").json["key"] == key
+        page.get_by_role("button", name=f"Forget: {key}", exact=True).click()
+        page.goto("about:blank")
+        ends = time.monotonic() + 5
+        while (status := admin.ask("GET", f"/v1/records/?key={key}").status) == 200 and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert status == 404
 
 
 def test_forgetting_can_be_undone_and_is_done_when_the_page_is_left(
@@ -149,6 +181,70 @@ def test_chosen_files_are_imported(server: Server, admin: Client, browser: Any, 
     assert admin.ask("GET", "/v1/records/imported%2002").status == 200
 
 
+def test_dropped_files_are_imported(server: Server, admin: Client, browser: Any) -> None:
+    lines = admin.ask("GET", "/v1/export").body.replace(b'"note 02"', b'"dropped 02"').decode()
+    with opened(browser, server, admin, "memory") as page:
+        held = page.evaluate_handle(
+            """([text, lines]) => {
+                const held = new DataTransfer();
+                held.items.add(new File([text], "dropped.txt", { type: "text/plain" }));
+                held.items.add(new File([lines], "dropped.jsonl"));
+                return held;
+            }""",
+            ["a file that was dropped", lines],
+        )
+        place = page.locator(".drop")
+        place.dispatch_event("dragover", {"dataTransfer": held})
+        assert "over" in place.get_attribute("class").split()
+        place.dispatch_event("drop", {"dataTransfer": held})
+        page.get_by_text("records imported").wait_for()
+        assert "over" not in place.get_attribute("class").split()
+        page.locator(".records > li", has_text="a file that was dropped").wait_for()
+    assert admin.ask("GET", "/v1/records/dropped.txt").json["value"] == "a file that was dropped"
+    assert admin.ask("GET", "/v1/records/dropped%2002").json["value"] == FACTS["note 02"]
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Hands on what it is asked, and answers imports as a proxy does whose server is away."""
+
+    behind = 0
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, kind, said = 502, "text/html", b"<html>Bad Gateway</html>"
+        if not self.path.startswith("/v1/import"):
+            connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            status, kind, said = answer.status, answer.headers["content-type"], answer.read()
+            connection.close()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_POST = do_GET
+
+    def log_message(self, *said: object) -> None:
+        pass
+
+
+def test_an_import_that_a_proxy_answers_is_told_as_failed(
+    server: Server, admin: Client, browser: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "many.jsonl").write_bytes(admin.ask("GET", "/v1/export").body)
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Proxy,), {"behind": server.port})) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            with opened(browser, server._replace(port=proxy.server_port), admin, "memory") as page:
+                page.locator("input[type=file]").set_input_files([tmp_path / "many.jsonl"])
+                page.get_by_text("That did not work: many.jsonl: HTTP 502").wait_for()
+                page.locator("progress").wait_for(state="detached")
+        finally:
+            proxy.shutdown()
+
+
 def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server, admin: Client, browser: Any) -> None:
     with opened(browser, server, admin, "write", viewport={"width": 1100, "height": 800}) as page:
         page.get_by_label("Compare with and without memory").check()
@@ -169,6 +265,28 @@ def test_a_text_streams_in_and_its_words_say_where_they_came_from(server: Server
         shares = without.evaluate_all("all => all.map(one => Number(one.style.getPropertyValue('--share')))")
         assert len(shares) > 3
         assert max(shares) < 0.001, "without the memory nothing is green"
+
+
+@pytest.mark.parametrize("way", ["another view", "another language", "closing"])
+def test_leaving_the_view_stops_its_writing(server: Server, admin: Client, browser: Any, way: str) -> None:
+    log = server.folder.with_name("memory.log")
+    before = log.read_text().count("went away")
+    with opened(browser, server, admin, "write") as page:
+        page.get_by_label("Compare with and without memory").check()
+        page.get_by_label("Words at most").fill("400")
+        page.get_by_label("Prompt").fill("A function definition")
+        page.get_by_role("button", name="Write", exact=True).click()
+        page.wait_for_selector(".token")
+        if way == "another view":
+            page.get_by_role("link", name="Memory").click()
+        elif way == "another language":
+            page.get_by_role("button", name="中文").click()
+        else:
+            page.close()
+        ends = time.monotonic() + 15
+        while log.read_text().count("went away") == before:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
 
 
 def test_the_arrow_keys_go_from_word_to_word(server: Server, admin: Client, browser: Any) -> None:
@@ -220,6 +338,18 @@ def test_a_record_is_forgotten_and_the_texts_compared(server: Server, admin: Cli
         assert page.locator("section.text").count() == 2
         assert admin.ask("GET", f"/v1/records/{chosen}").status == 404
         kept(page, "compare")
+
+
+def test_the_list_to_choose_from_is_of_keys_and_fetches_no_value(server: Server, admin: Client, browser: Any) -> None:
+    with opened(browser, server, admin, "results") as page:
+        answers: list[Any] = []
+        page.on("response", lambda answer: answers.append(answer))
+        page.get_by_role("link", name="Compare").click()
+        page.locator("option[value='note 17']").wait_for(state="attached")
+        page.wait_for_load_state("networkidle")
+        said = "".join(one.text() for one in answers)
+        assert "note 17" in said
+        assert FACTS["note 17"] not in said
 
 
 @pytest.mark.parametrize("locale", ["en", "zh-CN"])

@@ -201,16 +201,22 @@ def test_where_the_writer_fails_the_turn_is_kept_and_the_reply_says_so(
     assert model.spec("breaks") in (tmp_path / "m.log").read_text()
 
 
-def test_a_client_that_leaves_ends_the_writer_and_what_was_said_is_kept(model: StreamingServer, tmp_path: Path) -> None:
-    with written(tmp_path / "m", model.spec("hangs")) as client:
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_the_writer_and_what_was_said_is_kept(tmp_path: Path, stream: bool) -> None:
+    with streaming_server() as model, written(tmp_path / "m", model.spec("hangs")) as client:
         connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
-        body = json.dumps({"user": "me", "message": "I love hiking.", "stream": True})
+        body = json.dumps({"user": "me", "message": "I love hiking.", "stream": stream})
         connection.request("POST", "/v1/chat", body, {**client.headers(), "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        assert json.loads(answer.readline()[6:]) == {"piece": PIECES[0]}
-        answer.close()
+        if stream:
+            answer = connection.getresponse()
+            assert json.loads(answer.readline()[6:]) == {"piece": PIECES[0]}
+            answer.close()
+        assert model.halfway.wait(30)
         connection.close()
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 15  # far within --seconds
+        while not stream and "went away" not in (tmp_path / "m.log").read_text():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
         while len(kept := turns(client, "me")) < 2 and time.monotonic() < ends:
             model.go_on.set()
             time.sleep(0.05)

@@ -6,8 +6,8 @@ Knows: the server's routes, and records as its answers give them. Does not know:
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ from extmem.records.where import Where, filtered
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+PIECE = 1 << 16  # bytes that are written at once
 PAGE = 500  # records that an iteration fetches at once
 WITHOUT = {
     "transaction": "store_many and forget_many are all or none, store(expect=…) compares and sets",
@@ -225,19 +226,17 @@ class Client:
         """Writes this namespace and all below as JSON lines, of one moment, to a file that only its owner may read;
         how many records. It is there when all of it has come. Raises StorageError."""
         draft = Path(f"{path}.partial")
-        try:
-            with (
-                open(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file,
-                self._wire.opened("GET", "/v1/export", self._query()) as answer,
-            ):
-                shutil.copyfileobj(answer, file)
+        with _on_disk(path):
+            with open(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as file:
+                with self._wire.opened("GET", "/v1/export", self._query()) as answer:
+                    while piece := answer.read(PIECE):
+                        with _on_disk(path):  # here, where what fails is else the server
+                            file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
                 file.seek(0)
                 count = sum(1 for _ in file) - 1  # the first line is the header
             os.replace(draft, path)
-        except OSError as error:
-            raise error if isinstance(error, StorageError) else storage_error(error, path) from error
         return count
 
     def import_(self, path: str | Path, kind: str = "auto") -> Imported:
@@ -247,14 +246,12 @@ class Client:
         if not path.is_file():
             raise InvalidInput(f"{path} is no file: check the path.", path)
         kind = detect(path) if kind == "auto" else kind
-        try:
-            with (
-                path.open("rb") as file,
-                self._wire.opened("POST", "/v1/import", self._query(kind=kind, name=path.name), file) as answer,
-            ):
-                return Imported(**self._wire.parsed(answer.read()))
-        except OSError as error:
-            raise error if isinstance(error, StorageError) else storage_error(error, path) from error
+        with (
+            _on_disk(path),
+            path.open("rb") as file,
+            self._wire.opened("POST", "/v1/import", self._query(kind=kind, name=path.name), file) as answer,
+        ):
+            return Imported(**self._wire.parsed(answer.read()))
 
     def close(self) -> None:
         """Lets go of connections; the next call opens one again."""
@@ -297,6 +294,17 @@ class Client:
         author = self.author if author is None else author
         said = {"metadata": metadata, "author": author, "ttl": ttl, "trust": None if trust == 1 else trust}
         return {name: one for name, one in said.items() if one is not None}
+
+
+@contextmanager
+def _on_disk(path: str | Path) -> Iterator[None]:
+    """Has an error of the operating system say that it is the disk's, and of which file."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def _quoted(key: str) -> str:

@@ -156,10 +156,12 @@ class Generator:
                 return
             yield token
 
-    def beam(self, hypothesis: _Hypothesis) -> list[GeneratedToken]:
-        """The likeliest continuation that a beam search finds, by mean log-probability."""
+    def beam(self, hypothesis: _Hypothesis, on_step: Callable[[], None]) -> list[GeneratedToken]:
+        """The likeliest continuation that a beam search finds, by mean log-probability. `on_step` is called before
+        each of its steps, at which it is given up where that raises."""
         beams = [hypothesis]
         for _ in range(self.sampling.max_tokens):
+            on_step()
             if all(beam.ended for beam in beams):
                 break
             grown = [beam for beam in beams if beam.ended]
@@ -336,12 +338,14 @@ def generate(
     sampling: Sampling,
     allow_unknown: bool,
     on_token: Callable[[GeneratedToken], None],
+    on_step: Callable[[], None] = lambda: None,
 ) -> Generation:
-    """The whole continuation; `on_token` sees each token as soon as it is chosen."""
+    """The whole continuation; `on_token` sees each token as soon as it is chosen, of a beam search at its end:
+    `on_step` is called before each step of that."""
     generator = Generator(model, memory, sampling)
     hypothesis = generator.start(prompt, allow_unknown)
     tokens = []
-    for token in generator.beam(hypothesis) if sampling.beams > 1 else generator.stream(hypothesis):
+    for token in generator.beam(hypothesis, on_step) if sampling.beams > 1 else generator.stream(hypothesis):
         tokens.append(token)
         on_token(token)
     written = Written.behind(model, prompt)

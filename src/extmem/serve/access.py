@@ -20,7 +20,7 @@ from extmem.memory import Memory
 from extmem.serve.answers import ClientGone, Refused, failure
 from extmem.serve.journal import Journal
 from extmem.serve.keys import FRESH, Grant, Keys
-from extmem.serve.limits import Rate
+from extmem.serve.limits import HASTE, Rate, Time
 from extmem.serve.sessions import Sessions
 
 R = TypeVar("R")
@@ -71,10 +71,13 @@ class Door:
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
+        self.open = Time(app, HASTE)  # whoever has no key holds no place for long
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if scope["path"] in OPEN:
+            return await self.open(scope, receive, send)
         authorization = Headers(scope=scope).get("authorization", "")
         grant = await self.access.grant(authorization)
         if grant is None:

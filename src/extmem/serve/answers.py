@@ -32,6 +32,7 @@ from extmem.records.base import Record
 
 R = TypeVar("R")
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+GONE = 499  # nothing was answered, or nobody was there to be answered
 STATUSES = ((InvalidInput, 400), (PromptTooLong, 400), (WrongModel, 409))
 
 
@@ -129,19 +130,38 @@ async def failed(request: Request, error: Exception) -> Response:
     return failure(500, "InternalError", "something went wrong here: the server's log says what.")
 
 
-async def heeded(call: Callable[[Callable[[object], None]], R]) -> R:
+async def heeded(request: Request, call: Callable[[Callable[[object], None]], R]) -> R:
     """What `call` gives from a thread of its own. It is handed what to tell its progress to, which raises ClientGone
-    once nobody waits for it any more."""
+    once nobody waits for it any more. Raises Refused where the client went away."""
     given_up = threading.Event()
+    found: list[R] = []
+    error: Exception | None = None
 
     def told(_: object) -> None:
         if given_up.is_set():
             raise ClientGone
 
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        tasks.cancel_scope.cancel()
+
     try:
-        return await anyio.to_thread.run_sync(call, told, abandon_on_cancel=True, limiter=beside())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            try:
+                found.append(await anyio.to_thread.run_sync(call, told, abandon_on_cancel=True, limiter=beside()))
+            except Exception as raised:  # a group of tasks would wrap it
+                error = raised
+            tasks.cancel_scope.cancel()
     finally:
         given_up.set()
+    if error is not None:
+        raise error
+    if not found:
+        request.scope["fault"] = "the client went away"
+        raise Refused(GONE, "ClientGone", "the client went away")
+    return found[0]
 
 
 def beside() -> anyio.CapacityLimiter:

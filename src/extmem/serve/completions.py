@@ -52,7 +52,7 @@ async def complete(said: Prompt, space: Reader, request: Request) -> Response:
     opening["model"] = WRITES
     if said.stream:
         return Events(partial(_chunks, desk, said, space, opening))
-    text = await desk.whole(said.prompt, space.memory, said.options())
+    text = await desk.whole(request, said.prompt, space.memory, said.options())
     choice = _choice("".join(text.pieces), [token.to_json()["citations"] for token in text.tokens])
     choice["finish_reason"] = _ended(said, len(text.tokens))
     return reply({**opening, "choices": [choice], "usage": _usage(desk, said, len(text.tokens))})

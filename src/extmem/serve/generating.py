@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LENGTH, TOKENS = 200_000, 10_000  # characters of a prompt, tokens of a text: the model is for others too
 WORDS = 100  # of the likeliest, at most
-BEAMS = 16  # at most: a search cannot be given up before its end
+BEAMS = 16  # of a search, at most
 PATIENCE = 0.1  # seconds between two looks at whether a request that waits for its turn is still there
 
 router = APIRouter(prefix="/v1")
@@ -77,7 +77,7 @@ async def generate(said: Prompt, space: Reader, request: Request) -> Response:
     memory, options = said.memory_of(space), said.options()
     if said.stream:
         return Events(partial(_events, desk, said.prompt, memory, options))
-    text = await desk.whole(said.prompt, memory, options)
+    text = await desk.whole(request, said.prompt, memory, options)
     return reply({"text": text.text, "tokens": list(map(_token, text.tokens, text.pieces))})
 
 
@@ -114,14 +114,17 @@ class Desk(NamedTuple):
         finally:
             self.turn.release()
 
-    async def whole(self, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
+    async def whole(self, request: Request, prompt: str, memory: Memory | None, options: dict[str, Any]) -> Generation:
         """A text, unless its client goes away."""
+        from extmem.lm.generate import generate
+        from extmem.lm.sampling import Sampling
 
-        def write(on_token: Callable[[GeneratedToken], None]) -> Generation:
+        def write(told: Callable[[object], None], allow_unknown: bool, **sampling: Any) -> Generation:
             with self.mine():
-                return self.model.generate(prompt, memory, on_token=on_token, **options)
+                chosen = Sampling.of(sampling)
+                return generate(self.model, prompt, memory, chosen, allow_unknown, told, partial(told, None))
 
-        return await heeded(write)
+        return await heeded(request, partial(write, **options))
 
     def pieces(
         self, prompt: str, memory: Memory | None, options: dict[str, Any]

@@ -16,6 +16,7 @@ from extmem.serve.answers import failure
 
 STREAMS = "/v1/import"  # a body of any length, in pieces
 READS = ("GET", "HEAD", "OPTIONS")
+HASTE = 10.0  # seconds in which headers come, and in which a request without a key is answered
 BUSY = {"retry-after": "1"}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
@@ -35,12 +35,19 @@ PIECE = 1 << 16  # bytes that a stream hands on at once
 LISTED = 1_000  # keys or records in one answer
 RETRIEVED = tuple(
     {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
-    for name, place in (("key", "path"), ("as_of", "query"), ("namespace", "query"))
+    for name, place in (("key", "path"), ("key", "query"), ("as_of", "query"), ("namespace", "query"))
 )
 
 FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 router = APIRouter(prefix="/v1")
+
+
+def _named(key: str, said: Annotated[str, Query(alias="key")] = "") -> str:
+    return key or said
+
+
+Key = Annotated[str, Depends(_named)]  # of the path or, where that has none, ?key=: "." and ".." are no path to clients
 
 
 class Body(BaseModel):
@@ -154,7 +161,7 @@ async def retrieve(request: Request) -> Response:
     parameters itself, for it is asked more than all others: FastAPI would take half of its time for them."""
     said = request.query_params
     space = await request.app.state.access.enter(request, "read", said.get("namespace"))
-    key, as_of = request.path_params["key"], said.get("as_of")
+    key, as_of = request.path_params["key"] or said.get("key", ""), said.get("as_of")
     moment = None if as_of is None else _moment(as_of)
     record = await space.read(partial(space.memory.record, key, as_of=moment))
     space.note("retrieve", key)
@@ -162,7 +169,7 @@ async def retrieve(request: Request) -> Response:
 
 
 @router.put("/records/{key:path}")
-async def store(key: str, said: Stored, space: Writer) -> Response:
+async def store(key: Key, said: Stored, space: Writer) -> Response:
     """Gives a key a value; 409 where `expect` is not its version."""
     version = await space.run(partial(space.memory.store, key, said.content(), **said.options()))
     space.note("store", key)
@@ -170,7 +177,7 @@ async def store(key: str, said: Stored, space: Writer) -> Response:
 
 
 @router.delete("/records/{key:path}")
-async def forget(key: str, space: Writer) -> Response:
+async def forget(key: Key, space: Writer) -> Response:
     """Erases a key, its history and all that is derived from it."""
     there = await space.run(space.memory.forget, key)
     space.note("forget", key)
@@ -178,7 +185,7 @@ async def forget(key: str, space: Writer) -> Response:
 
 
 @router.get("/history/{key:path}")
-async def history(key: str, space: Reader) -> Response:
+async def history(key: Key, space: Reader) -> Response:
     """Every value of a key that was kept."""
     kept = await space.run(space.memory.history, key)
     space.note("history", key)

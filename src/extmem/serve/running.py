@@ -89,6 +89,8 @@ def run(made: Making, listener: socket.socket, workers: int, folder: Path, ready
 def _serve(app: ASGIApp, listener: socket.socket, accepted: int, ready: Callable[[], None]) -> None:
     import uvicorn
 
+    from extmem.serve.connections import Connection
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -98,7 +100,7 @@ def _serve(app: ASGIApp, listener: socket.socket, accepted: int, ready: Callable
     # backlog is also how many connections are accepted a turn: of workers few, so that the others get theirs.
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="off", loop="asyncio",
-        backlog=accepted, proxy_headers=False,
+        backlog=accepted, proxy_headers=False, http=Connection,
     )  # fmt: skip
     server = Server(config)
     for ending in ENDING:  # from here on; uvicorn raises them again when it has ended

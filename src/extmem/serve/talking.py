@@ -83,7 +83,7 @@ async def chat(said: Message, space: Writer, request: Request) -> Response:
     saying = partial(_said, talk, said, space, request)
     if said.stream:
         return Events(lambda event: event(saying(lambda piece: event({"piece": piece}))))
-    return reply(await heeded(saying))  # a writer is slow: not among the threads that others wait for
+    return reply(await heeded(request, saying))  # a writer is slow: not among the threads that others wait for
 
 
 @router.get("/chat/turns")

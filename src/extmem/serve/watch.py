@@ -14,7 +14,7 @@ from itertools import count
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from extmem.serve.answers import failure
+from extmem.serve.answers import GONE, failure
 from extmem.serve.journal import Journal
 from extmem.serve.running import FIGURES
 
@@ -26,7 +26,6 @@ SECURITY = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-GONE = 499  # nothing was answered
 
 
 class Metrics:

@@ -36,8 +36,9 @@ async function send(method, path, { body, query, ...rest } = {}) {
 }
 
 const json = async (...given) => (await send(...given)).json();
-const named = (key) => `records/${encodeURIComponent(key)}`;
-const of = (space) => (space === undefined ? {} : { query: { namespace: space } });
+const dots = (key) => /^\.\.?$/.test(key); // a browser takes these out of an address
+const named = (key) => (dots(key) ? "records/" : `records/${encodeURIComponent(key)}`);
+const of = (space, key) => ({ query: { ...(space === undefined ? {} : { namespace: space }), ...(dots(key) ? { key } : {}) } });
 
 export async function open(link) {
   const body = JSON.stringify({ link });
@@ -56,12 +57,13 @@ export async function spaces() {
 }
 export const page = (after, limit) =>
   json("GET", "records", { query: { values: true, limit, ...(after === null ? {} : { after }) } });
+export const keys = async (limit) => (await json("GET", "records", { query: { limit } })).keys;
 export const search = async (query, k) => (await json("POST", "search", { body: { query, k } })).hits;
-export const record = (key, space) => json("GET", named(key), of(space));
-export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space) });
+export const record = (key, space) => json("GET", named(key), of(space, key));
+export const store = (key, body, space) => json("PUT", named(key), { body, ...of(space, key) });
 /** Has the model, where there is one, read a record or all: it writes with what it has read. */
 export const memorize = async (key, space) => { if (model) await json("POST", "memorize", { body: key === undefined ? {} : { keys: [key] }, ...of(space) }); };
-export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving });
+export const forget = (key, leaving = false) => json("DELETE", named(key), { keepalive: leaving, ...of(undefined, key) });
 export const exported = async () => (await send("GET", "export")).blob();
 
 /** Sends a file to be imported; `progress` is told the part that was sent. */
@@ -73,8 +75,9 @@ export function importFile(file, kind, progress) {
     request.upload.onprogress = (event) => progress(event.loaded / event.total);
     request.onerror = () => failed(new Failed(0, null));
     request.onload = () => {
-      const said = JSON.parse(request.responseText || "{}");
-      if (request.status === 200) done(said); else failed(new Failed(request.status, said.error));
+      let said = null;
+      try { said = JSON.parse(request.responseText); } catch { /* a proxy's page, or nothing: its status says it */ }
+      if (request.status === 200 && said) done(said); else failed(new Failed(request.status, said?.error));
     };
     request.send(file);
   });

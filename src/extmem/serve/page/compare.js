@@ -55,8 +55,8 @@ export async function show(main) {
     h("form", { className: "stack", onsubmit: look }, h("label", {}, t("record"), record), h("label", {}, t("prompt"), prompt),
       h("div", { className: "bar" }, see, erase)), place, verdict);
   try {
-    const { records } = await api.page(null, LISTED);
-    record.append(...records.map((one) => h("option", { value: one.key }, one.key)));
-    if (!records.length) verdict.textContent = t("compare_none");
+    const keys = await api.keys(LISTED);
+    record.append(...keys.map((key) => h("option", { value: key }, key)));
+    if (!keys.length) verdict.textContent = t("compare_none");
   } catch (error) { fail(error); }
 }

@@ -27,6 +27,7 @@ export function show(main) {
   const query = h("input", { type: "search", placeholder: t("search_hint"), "aria-label": t("search") });
   let last = null;
   let sought = "";
+  let asked = 0; // lists: what comes for one that is no longer the last is let fall
 
   const fail = (error) => notice(t("failed", error.message));
 
@@ -45,7 +46,9 @@ export function show(main) {
   }
 
   async function more() {
+    const mine = ++asked;
     const found = await api.page(last, PAGE);
+    if (mine !== asked) return;
     list.append(...rows(found.records));
     last = found.next;
     foot.replaceChildren(...(last === null ? [] : [h("button", { type: "button", onclick: () => more().catch(fail) }, t("more"))]));
@@ -53,7 +56,9 @@ export function show(main) {
   }
 
   async function find() {
+    const mine = ++asked;
     const hits = await api.search(sought, PAGE);
+    if (mine !== asked) return;
     list.replaceChildren(...rows(hits));
     foot.replaceChildren();
     if (!list.children.length) list.append(h("li", { className: "empty" }, t("none")));
