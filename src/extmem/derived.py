@@ -5,6 +5,7 @@ Knows: every index there is, which embedding model a memory keeps. Does not know
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cached_property
@@ -31,6 +32,7 @@ class Derived:
     def __init__(self, records: Records, above: Derived | None = None) -> None:
         self.records, self._above = records, above
         self._encoders: dict[str, Encoder | None] = {} if above is None else above._encoders
+        self._loading: threading.Lock = threading.Lock() if above is None else above._loading
         self._datastores: dict[str, Datastore] = {}
         self._vectors: VectorIndex | None = None
 
@@ -127,14 +129,10 @@ class Derived:
         name = self.model()
         if name is None:
             return None
-        from extmem.text.encoder import encoder_named
-
         if name not in self._encoders:
-            self._encoders[name] = None
-            try:
-                self._encoders[name] = encoder_named(name)
-            except (ExtmemError, ImportError) as error:
-                warnings.warn(f"searching by words alone: {error}", stacklevel=4)
+            with self._loading:  # who searches meanwhile waits for it: by words alone it would find other records
+                if name not in self._encoders:
+                    self._encoders[name] = _loaded(name)
         encoder = self._encoders[name]
         return None if encoder is None else self._index(encoder)
 
@@ -144,3 +142,14 @@ class Derived:
         if self._vectors is None or self._vectors.encoder is not encoder:
             self._vectors = VectorIndex(self.records, encoder, self.datastore)
         return self._vectors
+
+
+def _loaded(name: str) -> Encoder | None:
+    """The encoder of this name; None where it cannot be had here, which is said."""
+    from extmem.text.encoder import encoder_named
+
+    try:
+        return encoder_named(name)
+    except (ExtmemError, ImportError) as error:
+        warnings.warn(f"searching by words alone: {error}", stacklevel=5)
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,15 @@ def test_without_its_model_a_memory_is_searched_by_words_and_says_so_once(tmp_pa
         warnings.simplefilter("always")
         assert keys(memory.search("apples")) == keys(memory.search("apples")) == ["a"]
     assert len(said) == 1 and "searching by words alone" in str(said[0].message)
+
+
+def test_who_searches_while_the_model_is_loaded_finds_by_meaning_as_well(tmp_path):
+    with Memory(tmp_path / "m") as memory:
+        memory.store("car", "The tyres are flat")
+        memory.embed()
+    with Memory(tmp_path / "m") as memory, ThreadPoolExecutor(6) as threads:
+        every = list(threads.map(memory.search, ["a vehicle"] * 6))
+    assert [keys(hits) for hits in every] == [["car"]] * 6
 
 
 def test_what_can_only_be_read_is_searched_as_far_as_it_is_embedded(tmp_path):

@@ -31,14 +31,24 @@ HANDLES = 1_000  # of namespaces, kept at once
 
 class Access:
     """The doors of one memory. `direct`: its reads are short and may run in the event loop; `threads` is how many
-    operations run beside it at once."""
+    operations run beside it at once, `searches` how many of them compute: more would only take turns on the one
+    interpreter, which costs twice the time."""
 
     def __init__(
-        self, memory: Memory, audit: Journal, sessions: Sessions, rate: float, *, direct: bool, threads: int = 8
+        self,
+        memory: Memory,
+        audit: Journal,
+        sessions: Sessions,
+        rate: float,
+        *,
+        direct: bool,
+        threads: int = 8,
+        searches: int = 2,
     ) -> None:
         self.memory, self.audit, self.sessions, self.direct = memory, audit, sessions, direct
         self.keys, self.rate = Keys(memory, direct=direct), Rate(rate)
         self.threads = anyio.CapacityLimiter(threads)
+        self.searches = anyio.CapacityLimiter(searches) if direct else self.threads  # a database's server computes too
         self._handles: dict[str, Memory] = {"": memory}
 
     async def enter(self, request: Request, may: str, path: str | None) -> Space:
@@ -122,6 +132,10 @@ class Space:
     async def run(self, call: Callable[..., R], *words: Any) -> R:
         """What may wait, in a thread; what was begun is finished."""
         return await anyio.to_thread.run_sync(call, *words, limiter=self.access.threads)
+
+    async def search(self, call: Callable[..., R], *words: Any) -> R:
+        """What computes for some milliseconds, in one of few threads."""
+        return await anyio.to_thread.run_sync(call, *words, limiter=self.access.searches)
 
     async def read(self, call: Callable[..., R], *words: Any) -> R:
         """A short read."""

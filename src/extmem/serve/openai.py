@@ -137,7 +137,7 @@ async def chat(said: Conversation, space: Reader) -> Response:
     """Answers the last message of the user from the memory, whole or in chunks; the citations stand beside it."""
     said.check(MODEL)
     question = next((turn.text() for turn in reversed(said.messages) if turn.role == "user"), "")
-    found = await space.run(answer, space.memory, question)
+    found = await space.search(answer, space.memory, question)
     space.note("answer", keys=[one.key for one in found.citations])
     counts = len(terms(question)), len(terms(str(found)))
     usage = {"prompt_tokens": counts[0], "completion_tokens": counts[1], "total_tokens": sum(counts)}

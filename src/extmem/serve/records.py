@@ -256,7 +256,7 @@ async def forget_many(said: KeyList, space: Writer) -> Response:
 async def search(said: Search, space: Reader) -> Response:
     """The records that answer a query best, each with why it was found."""
     options = said.model_dump(include={"by", "around", "diversity"})
-    hits = await space.run(partial(space.memory.search, said.query, said.k, said.where, **options))
+    hits = await space.search(partial(space.memory.search, said.query, said.k, said.where, **options))
     space.note("search", keys=[hit.key for hit in hits])
     return reply({"hits": [hit_json(hit) for hit in hits]})
 

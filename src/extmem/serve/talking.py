@@ -69,7 +69,7 @@ class Message(Body):
 @router.post("/answer")
 async def answer(said: Question, space: Reader) -> Response:
     """The fact or the sentence that answers a question, and where it stands; a null text where nothing does."""
-    found = await space.run(partial(answered, space.memory, said.question, where=said.where, passages=said.k))
+    found = await space.search(partial(answered, space.memory, said.question, where=said.where, passages=said.k))
     space.note("answer", keys=[one.key for one in found.citations])
     about = {"citations": list(map(asdict, found.citations)), "confidence": found.confidence}
     return reply({"text": found.text, "known": found.text is not None, **about})

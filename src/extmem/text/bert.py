@@ -94,7 +94,7 @@ class Bert:
         return pieces
 
     def embed(self, texts: Sequence[str], query: bool = False) -> NDArray[np.float32]:
-        """(N, D) float32, of any length. Texts to search with are those of one question: in 8 bits they share a scale."""
+        """(N, D) float32, of any length. A query's texts are those of one question: in 8 bits they share a scale."""
         pieces = [encoding.ids for encoding in map(self._tokenizer.encode, texts)]
         vectors = np.empty((len(texts), self.dim), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(pieces[number]))
