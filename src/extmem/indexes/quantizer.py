@@ -35,6 +35,7 @@ PER_CELL = 39  # vectors that a cell is learned from, at least
 PROBES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # cells that a query may look into
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.995  # the part of them that lies in the cells looked into: the codes miss some more
+CUT = 2.0  # standard deviations (docs/log.md)
 _WIDEST = 256  # pieces: their distances are added up in 16 bits
 
 
@@ -184,11 +185,16 @@ def pieces(dim: int) -> int:
 
 
 def _codebook(turned: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sixteen centres for each piece of turned vectors (N, D), (M, 16, D / M)."""
+    """Sixteen centres for each piece of turned vectors (N, D), (M, 16, D / M).
+
+    The scan has 8 bits for a distance in a piece, of which the farthest centre takes the largest: so they are learned
+    from numbers cut at CUT deviations, and near ones are told apart the better."""
     dim, count = turned.shape[1], pieces(turned.shape[1])
     product = faiss.ProductQuantizer(dim, count, 4)
-    product.cp.min_points_per_centroid, product.cp.niter = 1, 10
-    sample = turned[:: max(1, len(turned) // 16_384), _order(dim, count)]
+    product.cp.min_points_per_centroid, product.cp.niter = 1, 25
+    sample = turned[:: max(1, len(turned) // 32_768), _order(dim, count)]
+    centre, most = sample.mean(axis=0), CUT * sample.std(axis=0)
+    sample = sample.clip(centre - most, centre + most)
     product.train(np.ascontiguousarray(np.resize(sample, (max(16, len(sample)), dim)), np.float32))
     return np.asarray(faiss.vector_to_array(product.centroids).reshape(count, 16, dim // count), np.float32)
 

@@ -28,7 +28,8 @@ from extmem.reading import Reading, Span
 
 CHUNK = 4096  # queries that are scanned by one call
 MEASURED = 16  # queries that are measured again together: what they gather stays in the processor's cache
-LEAST, SPARE = 320, 64  # candidates of a query, at least, and beyond K
+SPARE = 64  # candidates of a query beyond K, at least,
+LEAST = 200  # and in all, where they are measured again
 
 
 class View:
@@ -142,7 +143,9 @@ class View:
         entries = np.full((len(queries), k), -1, dtype=np.int64)
         distances = np.full((len(queries), k), np.inf, dtype=np.float32)
         found = min(k, len(self))
-        wanted = max(LEAST, found + max(SPARE, found // 2))
+        wanted = found + max(SPARE, found // 2)
+        if self.keeps_keys and not self.exact:  # else they are not measured again, and only ties at the end are dropped
+            wanted = max(LEAST, wanted)
         for start in range(0, len(queries) if found else 0, CHUNK):
             rows = slice(start, start + CHUNK)
             chunk = np.ascontiguousarray(queries[rows], dtype=np.float32)
