@@ -6,7 +6,9 @@
 
 The memory holds records made of two halves of real texts (`search_speed.py`); the server is `extmem serve` in a
 process of its own, the load is wrk's (Debian's package), one thread and 64 connections on the same machine, so that
-both share its cores; `cpu_ms` is the server's own time an answer (Linux). Keys and questions (LoCoMo's) are drawn
+both share its cores; `cpu_ms` is the server's own time an answer (Linux). wrk asks again as soon as it is answered, so
+64 connections always have 64 questions waiting; "steady" are questions that come at times of their own, half as many a
+second as were answered then. Keys and questions (LoCoMo's) are drawn
 anew for every request. With --meaning all records are embedded by MiniLM, which takes minutes, and searches are by
 words and meaning. "beyond" has --requests 16 (of a worker): what is refused is refused at once, and reads succeed
 afterwards. --soak is so many minutes of reads, searches, changes and erasures (70, 20, 9 and 1 of 100 requests), and
@@ -46,6 +48,9 @@ request = function()
   return wrk.format("POST", "/v1/search", {{["Authorization"] = "Bearer {key}", ["Content-Type"] = "application/json"}},
     asked[math.random(#asked)])
 end
+"""
+PACED = """
+function delay() return math.random(0, {most_ms}) end
 """
 MIXED = """
 local asked = {{{asked}}}
@@ -141,6 +146,9 @@ def measured(data: Path, given: argparse.Namespace, folder: Path) -> dict[str, A
             "retrieve": load(retrieve, server, given.seconds, CONNECTIONS, folder),
             "search": load(search, server, given.seconds, CONNECTIONS, folder),
         }
+        most = round(2e3 * CONNECTIONS / (found["search"]["answered_per_second"] / 2))
+        steady = search + PACED.format(most_ms=most)
+        found["steady: search"] = load(steady, server, 2 * given.seconds, CONNECTIONS, folder)
     with served(memory, "--requests", "16", *workers) as server:
         load(search, server, 2, 8, folder)
         found["beyond: search"] = load(search, server, given.seconds, CONNECTIONS, folder)

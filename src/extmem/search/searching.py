@@ -66,6 +66,7 @@ class Search:
 
     def __init__(self, records: Records, keyword: KeywordIndex, vectors: VectorIndex | None) -> None:
         self.records, self.keyword, self.vectors = records, keyword, vectors
+        self._seen: dict[int, Record] = {}  # what was read in this reading
 
     def hits(
         self, query: str, k: int, fits: Callable[[Record], bool], around: int = 0, diversity: float = 0.0
@@ -82,6 +83,7 @@ class Search:
                     warnings.warn(f"searching by what is embedded already: {error}", stacklevel=4)
             with self.records.reading():
                 if not self.keyword.is_behind():  # or else something was stored since
+                    self._seen = {}
                     return self._hits(query, k, fits, around, diversity)
 
     def _hits(self, query: str, k: int, fits: Callable[[Record], bool], around: int, diversity: float) -> list[Hit]:
@@ -145,7 +147,7 @@ class Search:
     def _rows(self, question: Question, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         """(N,) ids, group numbers, and whether each is of a group: the seeds, and who stands beside them."""
         first = seeds[:FIRST].tolist() if question.grouped else []
-        there = self.records.by_ids(first)
+        there = self._by_ids(first)
         labels = {number: label for number in first if number in there and (label := group_label(there[number]))}
         rows: list[Ids] = []
         for label, members in self.keyword.labelled(list(dict.fromkeys(labels.values()))).items():
@@ -189,7 +191,7 @@ class Search:
         for some in np.split(order, range(READ if added else k, len(order), READ)):
             if not len(some) or (len(found) >= k and found[k - 1].score > known[some[0]] + added):
                 break
-            there = self.records.by_ids(ids[some].tolist())
+            there = self._by_ids(ids[some].tolist())
             for place in some.tolist():
                 record = there.get(int(ids[place]))
                 if record is not None and fits(record):
@@ -197,6 +199,11 @@ class Search:
                     found.append(_found(record, parts, question))
             found.sort(key=lambda one: (-one.score, one.record.id))
         return found
+
+    def _by_ids(self, ids: list[int]) -> dict[int, Record]:
+        """`Records.by_ids`, each read once."""
+        self._seen |= self.records.by_ids([number for number in ids if number not in self._seen])
+        return self._seen
 
     def _diverse(self, found: list[Found], k: int, diversity: float) -> list[Found]:
         """Chosen one after the other for their score less the likeness to one chosen before (maximal marginal
