@@ -43,6 +43,11 @@ class _Rows(NamedTuple):
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
+    def find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where records (N,) stand, (N,), and which of them do."""
+        at = np.minimum(np.searchsorted(self.ids, ids), max(len(self.ids) - 1, 0))
+        return at, self.ids[at] == ids if len(self.ids) else np.zeros(len(ids), bool)
+
 
 class VectorIndex(Index):
     """The embeddings of the records of one namespace by one encoder; `datastore` gives the one of a fingerprint and
@@ -112,8 +117,7 @@ class VectorIndex(Index):
         """(Q, N): how alike in meaning queries (Q, D) and records are: BEGINS of the cosine of how the record begins,
         and the rest of that of its best passage; 0 for what is not embedded. Raises as `nearest`."""
         view, rows = self.datastore.view(), self._rows()
-        at = np.minimum(np.searchsorted(rows.ids, ids), max(len(rows.ids) - 1, 0))
-        there = rows.ids[at] == ids if len(rows.ids) else np.zeros(len(ids), bool)
+        at, there = rows.find(ids)
         alike = np.zeros((len(queries), len(ids)), np.float32)
         if not there.any():
             return alike
@@ -128,27 +132,23 @@ class VectorIndex(Index):
     def beginnings(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """(N, D): the vectors of how records begin; zeros for what is not embedded."""
         view, rows = self.datastore.view(), self._rows()
-        at = np.minimum(np.searchsorted(rows.ids, ids), max(len(rows.ids) - 1, 0))
-        there = rows.ids[at] == ids if len(rows.ids) else np.zeros(len(ids), bool)
+        at, there = rows.find(ids)
         found = np.zeros((len(ids), self.encoder.dim), np.float32)
         found[there] = view.keys(rows.starts[at[there]])
         return found
 
     def passages(self, ids: Sequence[int], vector: NDArray[np.float32]) -> dict[int, Span]:
         """For each of these records that is embedded, where in `text_of` the passage is that is nearest."""
-        view, rows = self.datastore.view(), self._rows()
-        at = np.searchsorted(rows.ids, ids)
-        there = [(number, place) for number, place in zip(ids, at.tolist(), strict=True) if place < len(rows.ids)]
-        there = [(number, place) for number, place in there if rows.ids[place] == number]
-        if not there:
+        view, rows, wanted = self.datastore.view(), self._rows(), np.array(ids, np.int64)
+        at, there = rows.find(wanted)
+        if not there.any():
             return {}
-        at = np.array([place for _, place in there])
-        starts, sizes = rows.starts[at], rows.sizes[at]
+        starts, sizes = rows.starts[at[there]], rows.sizes[at[there]]
         ends = np.cumsum(sizes)
         entries = np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]))
         alike = np.split(view.keys(entries) @ vector, ends[:-1])
         best = (starts + [int(np.argmax(one)) for one in alike]).tolist()
-        return {number: view.cite(entry)[1] for (number, _), entry in zip(there, best, strict=True)}
+        return {number: view.cite(entry)[1] for number, entry in zip(wanted[there].tolist(), best, strict=True)}
 
     def discard(self, record: Record) -> None:
         """Drops a record's passages; call it inside the records' transaction."""
@@ -216,7 +216,8 @@ class VectorIndex(Index):
 
     def _held(self, ids: Sequence[int]) -> set[int]:
         """Those of these records that have entries."""
-        return set(np.intersect1d(ids, self.datastore.view().sources).tolist())
+        wanted = np.array(ids, np.int64)
+        return set(wanted[self._rows().find(wanted)[1]].tolist())
 
     def _through(self) -> int:
         """The id of the last record that was looked at; 0 where that was by another version of extmem."""
