@@ -98,7 +98,14 @@ def test_the_vectors_are_those_of_sentence_transformers(exact: SentenceEncoder) 
     assert np.abs(np.stack([exact.encode_query(text) for text in TEXTS]) - expected).max() < 1e-5
     fast = encoder_named("minilm")
     assert (fast.encode(TEXTS) * expected).sum(1).min() > 0.999
+    assert (np.stack([fast.encode_query(text) for text in TEXTS]) * expected).sum(1).min() > 0.97  # in 8 bits
     assert fast.fingerprint == exact.fingerprint
+
+
+def test_short_texts_that_are_read_together_are_read_each_for_itself(exact: SentenceEncoder) -> None:
+    together = exact.encode(["a dog", "the museum of modern art", "?"])
+    alone = np.concatenate([exact.encode([text]) for text in ("a dog", "the museum of modern art", "?")])
+    assert np.abs(together - alone).max() < 1e-5
 
 
 def test_a_model_of_another_shape_is_left_to_sentence_transformers(exact: SentenceEncoder, tmp_path: Path) -> None:

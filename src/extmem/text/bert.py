@@ -59,12 +59,13 @@ class Bert:
         self._tokenizer.enable_truncation(self.max_length)
         try:
             weights = load_file(folder / "model.safetensors")
-            self._take(weights, int(config["num_hidden_layers"]), 8 if dtype is None else 0)
+            eight = dtype is None and self.device.type == "cpu" and _has_8()
+            self._take(weights, int(config["num_hidden_layers"]), eight)
         except (KeyError, RuntimeError) as error:
             raise ModelError(f"{folder}: its weights do not fit its config.json; download it again.", folder) from error
 
-    def _take(self, weights: dict[str, Tensor], layers: int, bits: int) -> None:
-        """Lays the weights out as they are used, and again for questions where 8 bits are allowed and can be had."""
+    def _take(self, weights: dict[str, Tensor], layers: int, eight: bool) -> None:
+        """Lays the weights out as they are used, and again in 8 bits for questions."""
         named = {name.removeprefix("bert."): tensor.to(self.device) for name, tensor in weights.items()}
 
         def pair(name: str, dtype: torch.dtype = self.dtype) -> tuple[Tensor, Tensor]:
@@ -84,7 +85,7 @@ class Bert:
             ]
             norms = [pair(f"{layer}.{name}") for name in ("attention.output.LayerNorm", "output.LayerNorm")]
             self._layers.append(([_linear(*weights) for weights in (qkv, *dense)], norms))
-            if bits and self.device.type == "cpu" and torch.backends.quantized.engine in ("x86", "fbgemm"):
+            if eight:
                 wide = [(scale.float(), shift.float()) for scale, shift in norms]
                 self._asked.append(([_linear_8(*weights) for weights in (qkv, *dense)], wide))
 
@@ -221,6 +222,15 @@ def _linear(weight: Tensor, bias: Tensor) -> Linear:
     except (AttributeError, RuntimeError):  # a GPU, or a torch without oneDNN
         return partial(linear, weight=weight, bias=bias)
     return lambda x: multiply(x, packed, bias, "none", [], "")
+
+
+def _has_8() -> bool:
+    """Whether this processor and this torch multiply in 8 bits."""
+    try:
+        _linear_8(torch.ones(8, 8), torch.zeros(8))(torch.ones(1, 8))
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return torch.backends.quantized.engine in ("x86", "fbgemm")  # others are not measured
 
 
 def _linear_8(weight: Tensor, bias: Tensor) -> Linear:
