@@ -279,7 +279,7 @@ def test_the_six_commands_of_anthropics_memory_tool_answer_as_it_is_written():
             assert answer.is_error
             return answer.content[0].text
 
-        notes = "/memories/work/notes.txt"
+        notes = "/memories/trips/notes.txt"
         created = await does(command="create", path=notes, file_text="one\ntwo\ntwo\n")
         assert created == f"File created successfully at: {notes}"
         assert await fails(command="create", path=notes) == f"Error: File {notes} already exists"
@@ -288,7 +288,7 @@ def test_the_six_commands_of_anthropics_memory_tool_answer_as_it_is_written():
         )
         assert (await does(command="view", path=notes, view_range=[2, 2])).splitlines()[1:] == ["     2\ttwo"]
         listing = (await does(command="view", path="/memories")).splitlines()
-        assert listing[1:] == ["12B\t/memories", "12B\t/memories/work", f"12B\t{notes}"]
+        assert listing[1:] == ["12B\t/memories", "12B\t/memories/trips", f"12B\t{notes}"]
         assert (await does(command="str_replace", path=notes, old_str="one", new_str="1")).splitlines() == [
             "The memory file has been edited.", "     1\t1", "     2\ttwo", "     3\ttwo",
         ]  # fmt: skip
@@ -301,8 +301,8 @@ def test_the_six_commands_of_anthropics_memory_tool_answer_as_it_is_written():
         assert edited == f"The file {notes} has been edited."
         assert memory.retrieve(notes) == "1\n{}\ntwo\ntwo\n"
         assert "[0, 4]" in await fails(command="insert", path=notes, insert_line=5, insert_text="x")
-        moved = await does(command="rename", old_path="/memories/work", new_path="/memories/play")
-        assert moved == "Successfully renamed /memories/work to /memories/play"
+        moved = await does(command="rename", old_path="/memories/trips", new_path="/memories/play")
+        assert moved == "Successfully renamed /memories/trips to /memories/play"
         assert await fails(command="view", path=notes) == (
             f"The path {notes} does not exist. Please provide a valid path."
         )

@@ -241,6 +241,7 @@ def test_an_import_that_a_proxy_answers_is_told_as_failed(
                 page.locator("input[type=file]").set_input_files([tmp_path / "many.jsonl"])
                 page.get_by_text("That did not work: many.jsonl: HTTP 502").wait_for()
                 page.locator("progress").wait_for(state="detached")
+                assert page.get_by_text("0 records imported.").count() == 1, "none of it counts as imported"
         finally:
             proxy.shutdown()
 

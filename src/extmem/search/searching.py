@@ -243,7 +243,7 @@ class Search:
         """Keys and values of the first of these that fit."""
         found: list[tuple[str, object]] = []
         for start in range(0, len(ids), READ):
-            there = self.records.by_ids(ids[start : start + READ].tolist())
+            there = self._by_ids(ids[start : start + READ].tolist())
             inside = (there[number] for number in ids[start : start + READ].tolist() if number in there)
             found += [(one.key, one.value) for one in inside if fits(one)]
             if len(found) >= count:
