@@ -32,7 +32,7 @@ from extmem.errors import MemoryFormatError
 CELLS = 1024
 SAMPLE = 65_536  # vectors that a quantiser is learned from
 PER_CELL = 39  # vectors that a cell is learned from, at least
-PROBES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # cells that a query may look into
+PROBES = (4, 6, 8, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 36, 40, 45, 50, 56, 64, 72, 80, 90, 100, 112, 128)  # cells that a query may look into
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.995  # the part of them that lies in the cells looked into: the codes miss some more
 CUT = 2.0  # standard deviations (docs/log.md)
@@ -127,7 +127,7 @@ class Quantizer:
 
     def encode(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         """The cell (N,) and the code (N, bytes) of each vector (N, D)."""
-        cells = self.probed(vectors, 1)[:, 0].astype(np.uint16)
+        cells = self.probed(vectors, 1)[1][:, 0].astype(np.uint16)
         return cells, self._product.compute_codes(self.turned(vectors))
 
     def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -137,11 +137,22 @@ class Quantizer:
         turned = self.codebook[np.arange(count), numbers].reshape(len(codes), self.dim)
         return np.asarray(turned @ self._coded_axes.T, np.float32)
 
-    def probed(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """The cells nearest to queries (Q, D), (Q, count)."""
+    def probed(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The cells nearest to queries (Q, D), the nearest first: squared distances and cells, (Q, count) each."""
         narrow = np.ascontiguousarray(queries @ self.axes[: self.cells.shape[1]].T, dtype=np.float32)
-        found: NDArray[np.int64] = self._centres.search(narrow, count)[1]
-        return found
+        near, cells = self._centres.search(narrow, count)
+        return near, cells
+
+    def tables(self, queries: NDArray[np.float32], reach: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far each piece of queries (Q, D) is from each of its centres, squared and less than nothing: what
+        `scanner` is asked with, (Q, 16 M). The scan has 8 bits for a distance: they are spent on those up to
+        `reach` (Q,) above the least of a piece, and what is farther counts as much as that."""
+        far = np.empty((len(queries), len(self.codebook), 16), np.float32)
+        turned = self.turned(queries)
+        self._product.compute_distance_tables(len(queries), faiss.swig_ptr(turned), faiss.swig_ptr(far))
+        most = far.min(axis=2, keepdims=True) + reach[:, None, None]
+        np.negative(np.minimum(far, most, out=far), out=far)
+        return far.reshape(len(queries), -1)
 
     def probes_among(self, entries: int) -> int:
         """Cells that a query looks into among so many entries: the more there are, the nearer lie the nearest. Half as
@@ -150,12 +161,16 @@ class Quantizer:
         return min(len(self.cells), max(math.ceil(probes), min(self.probes, PROBES[0])))
 
     def scanner(self, lists: int) -> Any:
-        """FAISS's scanner of these codes over so many lists of its caller's."""
+        """FAISS's scanner of these codes over so many lists of its caller's. It is asked with `tables`: its own way to
+        them is an inner product with 16 unit vectors a piece."""
         pieces = len(self.codebook)
-        unused = faiss.IndexFlatL2(self.dim)  # FAISS's own choice of lists
-        scanner: Any = faiss.IndexIVFPQFastScan(unused, self.dim, lists, pieces, 4, faiss.METRIC_L2, 32, False)
+        unused = faiss.IndexFlatIP(16 * pieces)  # FAISS's own choice of lists
+        scanner: Any = faiss.IndexIVFPQFastScan(
+            unused, 16 * pieces, lists, pieces, 4, faiss.METRIC_INNER_PRODUCT, 32, False
+        )
         scanner.by_residual, scanner.own_fields, scanner.is_trained = False, False, True
-        faiss.copy_array_to_vector(np.ascontiguousarray(self.codebook, np.float32).ravel(), scanner.pq.centroids)
+        units = np.tile(np.eye(16, dtype=np.float32).ravel(), pieces)
+        faiss.copy_array_to_vector(units, scanner.pq.centroids)
         return scanner
 
 

@@ -64,14 +64,23 @@ class Scanner:
     def search(self, queries: NDArray[np.float32], wanted: int) -> tuple[Array, Array]:
         """The distances (Q, R) of the codes nearest to each query, and their entries, -1 where there are fewer.
         Raises MemoryFormatError where what is looked at is damaged."""
-        cells, count = self.quantizer.probed(queries, self.probes), len(self.segments)
+        far, cells = self.quantizer.probed(queries, self.probes)
         for segment in self.segments:
             segment.see_cells(cells)
+        count = len(self.segments)
         lists = (cells[:, :, None] * count + np.arange(count)).reshape(len(queries), -1)
         nothing = np.zeros(lists.shape, np.float32)
+        tables = self.quantizer.tables(queries, _reach(far))
         index = self._one if len(queries) == 1 else self._many
-        near, entries = index.search_preassigned(self.quantizer.turned(queries), wanted, lists, nothing)
-        return near, entries
+        near, entries = index.search_preassigned(tables, wanted, lists, nothing)
+        return -near, entries
+
+
+def _reach(far: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far from each query its neighbours are looked for, by how far the nearest cells (Q, P) are, (Q,)."""
+    reach = far[:, :2].sum(axis=1)
+    found: NDArray[np.float32] = np.where(reach > 0, reach, np.float32(np.inf))
+    return found
 
 
 def _quotient(distances: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:

@@ -11,8 +11,9 @@ Shapes: N entries, Q queries, K neighbours, R candidates, D key width, C cells, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -149,7 +150,8 @@ class View:
         for start in range(0, len(queries) if found else 0, CHUNK):
             rows = slice(start, start + CHUNK)
             chunk = np.ascontiguousarray(queries[rows], dtype=np.float32)
-            entries[rows, :found], distances[rows, :found] = self._found(chunk, found, wanted)
+            with _threads(len(chunk)):
+                entries[rows, :found], distances[rows, :found] = self._found(chunk, found, wanted)
         return entries, distances
 
     def recall(self, asked: int = 64, k: int = 32) -> float:
@@ -208,8 +210,8 @@ class View:
         ranked.sort(axis=1)
         entries = ranked[:, :k].astype(np.uint32).astype(np.int32).astype(np.int64)
         near = (ranked[:, :k] >> np.uint64(32)).astype(np.uint32).view(np.float32)
-        for row in short.tolist():
-            entries[row], near[row] = (one[0] for one in self._found(queries[row : row + 1], k, 4 * wanted))
+        if len(short):
+            entries[short], near[short] = self._found(queries[short], k, 4 * wanted)
         return entries, near
 
     def _measured(self, queries: NDArray[np.float32], entries: Array) -> Array:
@@ -245,13 +247,25 @@ class View:
         if len(self.segments) == 1:
             return ask(self.segments[0], entries).astype(kind, copy=False)
         flat = entries.ravel()
-        order = np.argsort(flat, kind="stable")
-        ranked, found = flat[order], np.empty((len(flat), *width), kind)
-        cuts = np.searchsorted(ranked, self.ends).tolist()
-        for segment, end, first, last in zip(self.segments, self.ends.tolist(), [0, *cuts], cuts, strict=False):
-            if first < last:
-                found[order[first:last]] = ask(segment, ranked[first:last] - (end - len(segment)))
+        found = np.empty((len(flat), *width), kind)
+        for segment, end in zip(self.segments, self.ends.tolist(), strict=True):
+            start = end - len(segment)
+            there = np.flatnonzero((flat >= start) & (flat < end))
+            if len(there):
+                found[there] = ask(segment, flat[there] - start)
         return found.reshape(*entries.shape, *width)
+
+
+@contextmanager
+def _threads(queries: int) -> Iterator[None]:
+    """FAISS's threads, here, at most one a query: one that waits for another where PyTorch's wait for each other as
+    well costs more than a query does."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(before, queries))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _halves(segment: Segment, rows: Array) -> NDArray[np.float16]:
