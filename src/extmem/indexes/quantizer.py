@@ -118,12 +118,19 @@ class Quantizer:
 
     @cached_property
     def _coded_axes(self) -> NDArray[np.float32]:
-        """The axes in the codes' order, a column each."""
-        return np.ascontiguousarray(self.axes[_order(self.dim, len(self.codebook))].T)
+        """The axes in the codes' order, a row each."""
+        return np.ascontiguousarray(self.axes[_order(self.dim, len(self.codebook))])
+
+    @cached_property
+    def _turns(self) -> tuple[Any, Any]:
+        """Vectors to the axes in the codes' order, and to those of the cells: by FAISS, as NumPy's own threads would
+        wait for FAISS's."""
+        return tuple(_turn(axes) for axes in (self._coded_axes, self.axes[: self.cells.shape[1]]))
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors (N, D) along the axes, these in the codes' order, (N, D)."""
-        return np.ascontiguousarray(vectors @ self._coded_axes, dtype=np.float32)
+        found: NDArray[np.float32] = self._turns[0].apply(vectors)
+        return found
 
     def encode(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         """The cell (N,) and the code (N, bytes) of each vector (N, D)."""
@@ -135,12 +142,11 @@ class Quantizer:
         count = len(self.codebook)
         numbers = np.stack([codes & 15, codes >> 4], axis=2).reshape(len(codes), -1)[:, :count]
         turned = self.codebook[np.arange(count), numbers].reshape(len(codes), self.dim)
-        return np.asarray(turned @ self._coded_axes.T, np.float32)
+        return np.asarray(turned @ self._coded_axes, np.float32)
 
     def probed(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The cells nearest to queries (Q, D), the nearest first: squared distances and cells, (Q, count) each."""
-        narrow = np.ascontiguousarray(queries @ self.axes[: self.cells.shape[1]].T, dtype=np.float32)
-        near, cells = self._centres.search(narrow, count)
+        near, cells = self._centres.search(self._turns[1].apply(queries), count)
         return near, cells
 
     def tables(self, queries: NDArray[np.float32], reach: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,6 +185,14 @@ def _axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
     _, axes = np.linalg.eigh(centred.T @ centred)
     return np.ascontiguousarray(axes[:, ::-1].T, dtype=np.float32)
+
+
+def _turn(axes: NDArray[np.float32]) -> Any:
+    """FAISS's product of vectors (N, D) with axes (E, D), (N, E)."""
+    turn: Any = faiss.LinearTransform(axes.shape[1], len(axes), False)
+    faiss.copy_array_to_vector(np.ascontiguousarray(axes, np.float32).ravel(), turn.A)
+    turn.is_trained = True
+    return turn
 
 
 def _order(dim: int, count: int) -> NDArray[np.int64]:

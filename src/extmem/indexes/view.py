@@ -11,9 +11,8 @@ Shapes: N entries, Q queries, K neighbours, R candidates, D key width, C cells, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +26,8 @@ from extmem.indexes.scanner import Scanner
 from extmem.indexes.segment import Array, Segment, floats
 from extmem.reading import Reading, Span
 
-CHUNK = 4096  # queries that are scanned by one call
+CHUNK = 4096  # queries that are scanned by one call, at most
+LEAST_PART = 32  # queries that a thread of its own is worth
 MEASURED = 16  # queries that are measured again together: what they gather stays in the processor's cache
 SPARE = 64  # candidates of a query beyond K, at least,
 LEAST = 200  # and in all, where they are measured again
@@ -147,11 +147,15 @@ class View:
         wanted = found + max(SPARE, found // 2)
         if self.keeps_keys and not self.exact:  # else they are not measured again, and only ties at the end are dropped
             wanted = max(LEAST, wanted)
-        for start in range(0, len(queries) if found else 0, CHUNK):
-            rows = slice(start, start + CHUNK)
-            chunk = np.ascontiguousarray(queries[rows], dtype=np.float32)
-            with _threads(len(chunk)):
-                entries[rows, :found], distances[rows, :found] = self._found(chunk, found, wanted)
+        threads = 1 if faiss.get_num_gpus() else faiss.omp_get_max_threads()
+        size = min(CHUNK, max(LEAST_PART, -(-len(queries) // threads)))
+
+        def find(start: int) -> None:
+            rows = slice(start, start + size)
+            part = np.ascontiguousarray(queries[rows], dtype=np.float32)
+            entries[rows, :found], distances[rows, :found] = self._found(part, found, wanted)
+
+        _each(find, range(0, len(queries) if found else 0, size), threads)
         return entries, distances
 
     def recall(self, asked: int = 64, k: int = 32) -> float:
@@ -215,22 +219,14 @@ class View:
         return entries, near
 
     def _measured(self, queries: NDArray[np.float32], entries: Array) -> Array:
-        """Sorts the entries (Q, R) of each query (Q, D); their distances by their keys, on all cores."""
+        """Sorts the entries (Q, R) of each query (Q, D); their distances by their keys."""
         near = np.empty(entries.shape, np.float32)
-
-        def measure(start: int) -> None:
+        for start in range(0, len(queries), MEASURED):
             rows = slice(start, start + MEASURED)
             entries[rows].sort(axis=1)
             apart = self.keys(entries[rows].ravel()).reshape(*entries[rows].shape, self.dim)
             apart -= queries[rows, None]
             np.einsum("qrd,qrd->qr", apart, apart, out=near[rows])
-
-        starts = range(0, len(queries), MEASURED)
-        if len(starts) == 1:
-            measure(0)
-        else:
-            with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
-                list(pool.map(measure, starts))
         return near
 
     def _decoded(self, segment: Segment, rows: Array) -> NDArray[np.float32]:
@@ -256,16 +252,24 @@ class View:
         return found.reshape(*entries.shape, *width)
 
 
-@contextmanager
-def _threads(queries: int) -> Iterator[None]:
-    """FAISS's threads, here, at most one a query: one that waits for another where PyTorch's wait for each other as
-    well costs more than a query does."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(min(before, queries))
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+def _each(find: Callable[[int], None], starts: range, threads: int) -> None:
+    """Calls `find` for each start, on so many threads, FAISS's own in each of them one: where FAISS, NumPy and PyTorch
+    each wait for threads of their own, they wait for each other's."""
+
+    def alone(start: int) -> None:
+        before = faiss.omp_get_max_threads()  # this thread's
+        faiss.omp_set_num_threads(1)
+        try:
+            find(start)
+        finally:
+            faiss.omp_set_num_threads(before)
+
+    if len(starts) > 1 and threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(alone, starts))
+    else:
+        for start in starts:
+            alone(start)
 
 
 def _halves(segment: Segment, rows: Array) -> NDArray[np.float16]:

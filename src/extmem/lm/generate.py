@@ -174,15 +174,15 @@ class Generator:
             beams = sorted(grown, key=_mean_score, reverse=True)[: self.sampling.beams]
         return max(beams, key=_mean_score).tokens
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _read(self, hypothesis: _Hypothesis) -> _Read:
         """One reading: network, caches of this text, datastore; mixed."""
         mixture, spread = self.mixture, self.model.spread
         states = hypothesis.states_ND
         here = len(states) - 1  # the place of the next token; its own id is not known, and not read
         ids = torch.tensor([*hypothesis.ids[1:], 0], device=states.device)
-        log_p_1V = self.model.network.log_probabilities(states[-1:])
-        p_1V = log_p_1V.exp()
+        logits_1V = self.model.network.logits(states[-1:])
+        p_1V = torch.softmax(logits_1V, dim=1)
         caches = cache_reads(states, ids, here, mixture.caches, spread)
         view = None if self.datastore is None else self.datastore.view()  # what is there now, and no other
         entries, near = np.empty(0, np.int64), None
@@ -190,7 +190,7 @@ class Generator:
             entries, distances = self._near(view, hypothesis)
             found = neighbours_of(view, entries[None], distances[None], words_before(ids, here))
             near = datastore_reads(found.distances, found.tokens, found.agreeing, mixture.readings, spread)
-        features = features_of(log_p_1V, p_1V, caches, near, len(mixture.readings))
+        features = features_of(logits_1V, p_1V, caches, near, len(mixture.readings))
         shares_S = mixture.shares(features, "cache" if near is None else "memory")[0]
         first = 1 + len(mixture.caches)
         cache_V = _spread_out(caches[0], shares_S[1:first], p_1V.shape[1])

@@ -148,9 +148,13 @@ class Network(nn.Module):
         kept = 1.0 - self.config.word_dropout
         return self.bias.new_empty(len(self.bias), 1).bernoulli_(kept) / kept
 
+    def logits(self, hidden_NE: Float[Tensor, "n e"]) -> Float[Tensor, "n v"]:
+        """What p(w | state) is the softmax of."""
+        return nn.functional.linear(hidden_NE, self.embedding.weight, self.bias)
+
     def log_probabilities(self, hidden_NE: Float[Tensor, "n e"]) -> Float[Tensor, "n v"]:
         """log p(w | state) of every word."""
-        return torch.log_softmax(nn.functional.linear(hidden_NE, self.embedding.weight, self.bias), dim=1)
+        return torch.log_softmax(self.logits(hidden_NE), dim=1)
 
     @torch.no_grad()
     def read(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from extmem.indexes.view import View
 from extmem.lm.following import read_along
-from extmem.nn.mixture import AGREEING, LOOKS, Mixture, Read, cache_reads, datastore_reads
+from extmem.nn.mixture import AGREEING, LOOKS, Mixture, Read, cache_reads, datastore_reads, two_best
 
 if TYPE_CHECKING:
     from extmem.lm.model import LanguageModel
@@ -61,19 +61,20 @@ class Evidence:
 Readings = tuple[Sequence[Read], Tensor]  # and what can be seen beside them
 
 
-def model_looks(p_TV: Tensor, log_p_TV: Tensor) -> tuple[Tensor, Tensor]:
-    """What can be seen of the model's distributions: their entropies, and the logarithms of the two highest
-    probabilities, (T, 3); and the likeliest words, (T,)."""
-    best = p_TV.topk(2, dim=1)
-    entropy = -(p_TV * log_p_TV).sum(1, keepdim=True)
-    return torch.cat([entropy, best.values.clamp_min(1e-9).log()], dim=1), best.indices[:, 0]
+def model_looks(logits_TV: Tensor, p_TV: Tensor) -> tuple[Tensor, Tensor]:
+    """What can be seen of the model's distributions p = softmax(logits): their entropies, and the logarithms of the two
+    highest probabilities, (T, 3); and the likeliest words, (T,)."""
+    best, top_T = two_best(p_TV)
+    log_sum = logits_TV.gather(1, top_T[:, None]) - best[:, :1].log()
+    entropy = log_sum - (p_TV * logits_TV).sum(1, keepdim=True)
+    return torch.cat([entropy, best.clamp_min(1e-9).log()], dim=1), top_T
 
 
-def features_of(log_p_TV: Tensor, p_TV: Tensor, caches: Readings, near: Readings | None, readings: int) -> Tensor:
-    """All that can be seen before each token, (T, F): of the model's distributions, given as logarithms too; of each
-    cache and how far its nearest state is; of each reading of the datastore and of its neighbours (zeros without one).
-    On the CPU, where the gates are. Not the state: it would be learned by heart (docs/results.md)."""
-    seen, top_T = model_looks(p_TV, log_p_TV)
+def features_of(logits_TV: Tensor, p_TV: Tensor, caches: Readings, near: Readings | None, readings: int) -> Tensor:
+    """All that can be seen before each token, (T, F): of the model's distributions p = softmax(logits); of each cache
+    and how far its nearest state is; of each reading of the datastore and of its neighbours (zeros without one). On
+    the CPU, where the gates are. Not the state: it would be learned by heart (docs/results.md)."""
+    seen, top_T = model_looks(logits_TV, p_TV)
     columns = [seen, *(read.looks(p_TV, top_T) for read in caches[0]), caches[1]]
     if near is None:
         columns.append(seen.new_zeros(len(seen), readings * LOOKS + NEAR_LOOKS))
@@ -167,8 +168,8 @@ def read_text(
         for start in range(at, stop, BLOCK):
             rows = slice(start, min(start + BLOCK, stop))
             given = None if near is None else near.part(slice(rows.start - at, rows.stop - at))
-            log_p_TV = model.network.log_probabilities(states[rows])
-            one = block_evidence(log_p_TV, states, ids, rows, given, mixture, model.spread, clock)
+            logits_TV = model.network.logits(states[rows])
+            one = block_evidence(logits_TV, states, ids, rows, given, mixture, model.spread, clock)
             parts.append(one[0])
             features.append(one[1])
             progress(rows.stop, len(ids))
@@ -182,7 +183,7 @@ def read_text(
 
 
 def block_evidence(
-    log_p_TV: Tensor,
+    logits_TV: Tensor,
     states: Tensor,
     ids: Tensor,
     rows: slice,
@@ -191,9 +192,9 @@ def block_evidence(
     spread: float,
     clock: Clock,
 ) -> tuple[Tensor, Tensor]:
-    """Parts and features of the tokens in `rows`, of which these are the model's distributions."""
+    """Parts and features of the tokens in `rows`, for which the model's distributions are softmax(logits)."""
     truth = ids[rows]
-    p_TV = log_p_TV.exp()
+    p_TV = torch.softmax(logits_TV, dim=1)
     alone = p_TV.gather(1, truth[:, None])[:, 0]
     clock.lap(0)
     caches = cache_reads(states[: rows.stop], ids[: rows.stop], rows.start, mixture.caches, spread)
@@ -206,7 +207,7 @@ def block_evidence(
         read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, spread)
         parts += [one.of(truth, alone) for one in read[0]]
         clock.lap(2)
-    features = features_of(log_p_TV, p_TV, caches, read, len(mixture.readings))
+    features = features_of(logits_TV, p_TV, caches, read, len(mixture.readings))
     clock.lap(1 if read is None else 2)  # nearly all of them are looks at what the memories read
     return torch.stack(parts, dim=1).cpu(), features
 
