@@ -177,6 +177,24 @@ def test_the_presets_keep_entries_in_the_bytes_that_they_promise():
             assert store.stats()["bytes"] / 6000 < most
 
 
+def test_codes_tell_near_ones_apart_where_vectors_differ_most_along_a_few_axes():
+    """A scan has 8 bits for a distance: spent on the centres that are farthest along the first axes, they would leave a
+    few values for all that is near."""
+    random = np.random.default_rng(3)
+    steep = (random.normal(size=(12_000, 32)) * 8.0 ** -np.linspace(0, 4, 32)).astype(np.float32)
+    quantizer, spans = Quantizer.train(steep[:4000]), np.stack([np.arange(11_800), np.arange(11_800) + 1], axis=1)
+    with Memory() as memory:
+        store = Datastore(memory.records, "model", 32, quantizer, Limits(exact=100, segment=5000, minimum=20))
+        memory.store("k", "text")
+        store.choose("compact")
+        store.append([Entries(1, steep[200:], np.zeros(11_800, int), spans)])
+        entries, distances = store.view().search(steep[:200], 32)
+    apart = np.square(steep[:200, None] - steep[None, 200:]).sum(axis=2)
+    nearest = np.argsort(apart, axis=1)[:, :32]
+    assert np.mean([len(np.unique(row)) for row in distances]) > 20
+    assert np.mean([len(np.intersect1d(*pair)) / 32 for pair in zip(nearest, entries, strict=True)]) > 0.75
+
+
 def test_a_preset_is_chosen_once():
     with Memory() as memory:
         store = datastore(memory)

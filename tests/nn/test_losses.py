@@ -8,7 +8,7 @@ import torch
 from extmem.devices import fastest_dtype
 from extmem.nn.cross_entropy import CHUNK, Sampled, chunked_cross_entropy
 from extmem.nn.gate import fit_shares
-from extmem.nn.mixture import Cache, Near, cache_reads, datastore_reads
+from extmem.nn.mixture import Cache, Near, Read, cache_reads, datastore_reads, two_best
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -83,6 +83,22 @@ def test_a_cache_read_from_the_middle_reads_what_it_reads_there_from_the_beginni
     for one, other in zip(whole[0], later[0], strict=True):
         torch.testing.assert_close(one.of(tokens, torch.ones(400))[350:], other.of(tokens[350:], torch.ones(50)))
     torch.testing.assert_close(whole[1][350:], later[1])
+
+
+@pytest.mark.parametrize("rows, count", [(1, 1), (1, 5), (300, 2), (300, 3), (300, 307), (9, 10_000), (70_000, 1)])
+def test_the_two_best_are_those_of_topk(rows, count):
+    torch.manual_seed(rows)
+    numbers = torch.randint(0, 40, (rows, count)) / 7  # many are equal
+    values, place = two_best(numbers)
+    best = numbers.topk(min(2, count), dim=1).values
+    torch.testing.assert_close(values, best if count > 1 else best.expand(-1, 2))
+    torch.testing.assert_close(numbers.gather(1, place[:, None])[:, 0], best[:, 0])
+
+
+def test_what_read_nothing_is_seen_the_same_whatever_it_could_have_read():
+    p, top = torch.tensor([[0.1, 0.2, 0.7]]), torch.tensor([2])
+    looks = [Read(torch.tensor([tokens]), torch.zeros(1, 3)).looks(p, top) for tokens in ([0, 1, 2], [2, 1, 0])]
+    torch.testing.assert_close(*looks)
 
 
 def test_neighbours_that_are_not_there_count_nothing():
