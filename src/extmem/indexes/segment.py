@@ -29,7 +29,8 @@ from extmem.errors import MemoryFormatError
 from extmem.records.base import Mapped
 
 FORMAT = 2
-BLOCK = 65_536  # bytes that one checksum stands for
+SHIFT = 16
+BLOCK = 1 << SHIFT  # bytes that one checksum stands for
 TOGETHER = 32  # codes that FAISS scans at once
 _ALIGNED = 256
 _TYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I32": np.int32, "I64": np.int64, "F16": np.float16}
@@ -268,7 +269,7 @@ class Segment:
 
     def _see(self, column: str, starts: Array, stops: Array) -> None:
         """Compares all blocks of the file that these stretches of a column touch."""
-        first, last = starts // BLOCK, (np.maximum(stops, starts + 1) - 1) // BLOCK
+        first, last = starts >> SHIFT, (np.maximum(stops, starts + 1) - 1) >> SHIFT
         if not (self._read[first].all() and self._read[last].all() and (last - first <= 1).all()):
             for start, stop in set(zip(first.ravel().tolist(), last.ravel().tolist(), strict=True)):
                 self._compare(start * BLOCK, min((stop + 1) * BLOCK, self._body))

@@ -28,7 +28,7 @@ from extmem.reading import Reading, Span
 
 CHUNK = 4096  # queries that are scanned by one call, at most
 LEAST_PART = 32  # queries that a thread of its own is worth
-MEASURED = 16  # queries that are measured again together: what they gather stays in the processor's cache
+MEASURED = 1 << 19  # numbers that are gathered and measured together: they stay in the processor's cache
 SPARE = 64  # candidates of a query beyond K, at least,
 LEAST = 200  # and in all, where they are measured again
 
@@ -144,9 +144,10 @@ class View:
         entries = np.full((len(queries), k), -1, dtype=np.int64)
         distances = np.full((len(queries), k), np.inf, dtype=np.float32)
         found = min(k, len(self))
-        wanted = found + max(SPARE, found // 2)
-        if self.keeps_keys and not self.exact:  # else they are not measured again, and only ties at the end are dropped
-            wanted = max(LEAST, wanted)
+        if self.keeps_keys and not self.exact:
+            wanted = max(LEAST, found + max(SPARE, found // 4))
+        else:  # they are not measured again: only those that tie with the last one are left out
+            wanted = found + max(SPARE // 2, found // 16)
         threads = 1 if faiss.get_num_gpus() else faiss.omp_get_max_threads()
         size = min(CHUNK, max(LEAST_PART, -(-len(queries) // threads)))
 
@@ -221,12 +222,13 @@ class View:
     def _measured(self, queries: NDArray[np.float32], entries: Array) -> Array:
         """Sorts the entries (Q, R) of each query (Q, D); their distances by their keys."""
         near = np.empty(entries.shape, np.float32)
-        for start in range(0, len(queries), MEASURED):
-            rows = slice(start, start + MEASURED)
+        together = max(1, MEASURED // (entries.shape[1] * self.dim))
+        for start in range(0, len(queries), together):
+            rows = slice(start, start + together)
             entries[rows].sort(axis=1)
-            apart = self.keys(entries[rows].ravel()).reshape(*entries[rows].shape, self.dim)
-            apart -= queries[rows, None]
-            np.einsum("qrd,qrd->qr", apart, apart, out=near[rows])
+            keys = self.keys(entries[rows].ravel()).reshape(*entries[rows].shape, self.dim)
+            for one, query, given in zip(near[rows], queries[rows], keys, strict=True):
+                faiss.fvec_L2sqr_ny(*map(faiss.swig_ptr, (one, query, given)), self.dim, len(one))
         return near
 
     def _decoded(self, segment: Segment, rows: Array) -> NDArray[np.float32]:

@@ -48,11 +48,11 @@ class Sentence:
 
     def said(self, hidden_NE: Tensor, before_NA: Tensor) -> Said:
         """What comes next, after these words, the last first."""
-        log_p_NV = self.model.network.log_probabilities(hidden_NE)
+        logits_NV = self.model.network.logits(hidden_NE)
         found = self._nearest(hidden_NE, before_NA)
         if found is None:
-            return Said.by_model(log_p_NV.exp())
-        return say(log_p_NV, *found, self.mixture, self.model.spread)
+            return Said.by_model(torch.softmax(logits_NV, dim=1))
+        return say(logits_NV, *found, self.mixture, self.model.spread)
 
     def _nearest(self, hidden_NE: Tensor, before_NA: Tensor) -> tuple[Tensor, Neighbours] | None:
         if self.view is None or not len(self.entries_C):

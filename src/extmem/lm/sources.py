@@ -126,17 +126,17 @@ class Said(NamedTuple):
         return cls(p_NV, p_NV.new_ones(len(p_NV), 1), none.long(), none.long(), none)
 
 
-def say(log_p_NV: Tensor, entries_NK: Tensor, near: Neighbours, mixture: Mixture, spread: float) -> Said:
-    """Mixes the model's distributions with what these neighbours give. The mixture has no caches."""
-    p_NV = log_p_NV.exp()
+def say(logits_NV: Tensor, entries_NK: Tensor, near: Neighbours, mixture: Mixture, spread: float) -> Said:
+    """Mixes the model's distributions, softmax(logits), with what these neighbours give. The mixture has no caches."""
+    p_NV = torch.softmax(logits_NV, dim=1)
     read = datastore_reads(near.distances, near.tokens, near.agreeing, mixture.readings, spread)
     features = torch.empty(len(p_NV), 0)  # fixed shares go by nothing that is seen
     if "datastore" in mixture.gates:
-        features = features_of(log_p_NV, p_NV, ([], p_NV.new_empty(len(p_NV), 0)), read, len(mixture.readings))
+        features = features_of(logits_NV, p_NV, ([], p_NV.new_empty(len(p_NV), 0)), read, len(mixture.readings))
     shares_NS = mixture.shares(features, "datastore").to(p_NV.device)
     given = torch.stack([one.weights for one in read[0]], dim=1)  # (N, S - 1, K)
     weights_NK = torch.einsum("ns,nsk->nk", shares_NS[:, 1:], given)
-    p_NV = (p_NV * (1 - weights_NK.sum(1, keepdim=True))).scatter_add(1, near.tokens, weights_NK)
+    p_NV.mul_(1 - weights_NK.sum(1, keepdim=True)).scatter_add_(1, near.tokens, weights_NK)
     return Said(p_NV, shares_NS, entries_NK, near.tokens, weights_NK)
 
 

@@ -43,8 +43,17 @@ class Opened(NamedTuple):
     @torch.no_grad()
     def said(self, logits_NV: Tensor, states_ND: Tensor) -> Iterator[Said]:
         """What is known at each place, `BLOCK` of them at once."""
-        for logits, states in zip(logits_NV.split(BLOCK), states_ND.split(BLOCK), strict=True):
-            yield say(torch.log_softmax(logits.float(), dim=1), *self.near(states), self.mixture, self.spread)
+        entries, near = self.near(states_ND)
+        for start in range(0, len(states_ND), BLOCK):
+            rows = slice(start, start + BLOCK)
+            yield say(logits_NV[rows].float(), entries[rows], near.part(rows), self.mixture, self.spread)
+
+    def logarithms(self, logits_NV: Tensor, states_ND: Tensor) -> Tensor:
+        """The logarithms of what model and memory say together, (N, V)."""
+        mixed = torch.empty(logits_NV.shape, device=logits_NV.device)
+        for log_p, said in zip(mixed.split(BLOCK), self.said(logits_NV, states_ND), strict=True):
+            torch.log(said.p_NV.clamp_min_(LEAST_P), out=log_p)
+        return mixed
 
     def near(self, states_ND: Tensor) -> tuple[Tensor, Neighbours]:
         """The nearest entries of each state (N, K), and what they say."""
@@ -113,11 +122,11 @@ class Attachment:
         states = self._taken(logits)
         rows, queries = logits.flatten(0, -2), states.flatten(0, -2)
         sure = queries.isfinite().all(1)  # a text that is nothing but padding may have none
-        mixed = torch.empty(rows.shape, device=rows.device)
-        mixed[~sure] = torch.log_softmax(rows[~sure].float(), dim=1)
-        places = sure.nonzero()[:, 0]
-        for at, said in zip(places.split(BLOCK), opened.said(rows[places], queries[places]), strict=True):
-            mixed[at] = said.p_NV.clamp_min_(LEAST_P).log_()
+        if sure.all():
+            mixed = opened.logarithms(rows, queries)
+        else:
+            mixed = torch.log_softmax(rows.float(), dim=1)
+            mixed[sure] = opened.logarithms(rows[sure], queries[sure])
         mixed = mixed.view(logits.shape)
         loss = None if labels is None else _loss(mixed, labels, items, shifted=not self.hosted.pairs)
         if place is None:

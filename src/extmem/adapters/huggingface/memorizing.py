@@ -77,9 +77,8 @@ def fit(model: Any, tokenizer: Any, memory: Memory, held: Source, *, key: str | 
     parts, features = list[Tensor](), list[Tensor]()
     for document in documents_of(held):
         for logits, states, truth in reader.read(document.text, document.key):
-            log_p_TV, rows = torch.log_softmax(logits.float(), dim=1), slice(0, len(truth))
-            near = opened.near(states)[1]
-            one = block_evidence(log_p_TV, states, truth, rows, near, DEFAULT, opened.spread, Clock())
+            rows, near = slice(0, len(truth)), opened.near(states)[1]
+            one = block_evidence(logits.float(), states, truth, rows, near, DEFAULT, opened.spread, Clock())
             parts.append(one[0])
             features.append(one[1])
     if not parts:
