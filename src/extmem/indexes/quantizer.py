@@ -32,11 +32,40 @@ from extmem.errors import MemoryFormatError
 CELLS = 1024
 SAMPLE = 65_536  # vectors that a quantiser is learned from
 PER_CELL = 39  # vectors that a cell is learned from, at least
-PROBES = (4, 6, 8, 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 36, 40, 45, 50, 56, 64, 72, 80, 90, 100, 112, 128)  # cells that a query may look into
+PROBES = (
+    4,
+    6,
+    8,
+    10,
+    12,
+    14,
+    16,
+    18,
+    20,
+    23,
+    26,
+    29,
+    32,
+    36,
+    40,
+    45,
+    50,
+    56,
+    64,
+    72,
+    80,
+    90,
+    100,
+    112,
+    128,
+)  # cells that a query may look into
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.995  # the part of them that lies in the cells looked into: the codes miss some more
 CUT = 2.0  # standard deviations (docs/log.md)
 _WIDEST = 256  # pieces: their distances are added up in 16 bits
+_HALVED = 64  # width from which codes of fewer pieces are tried,
+_FEW = 0.9  # where a sixteenth of the axes has this part of the variance,
+_WORSE = 0.01  # and how much less of the nearest they may find
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +81,7 @@ class Quantizer:
     @classmethod
     def train(cls, vectors: NDArray[np.float32]) -> Quantizer:
         """Learned from vectors (N, D): at most 1,024 cells, and so many looked into that 0.995 of the 32 nearest
-        of vectors kept aside lie in them."""
+        of vectors kept aside lie in them; codes of as few pieces as tell these as well as more would."""
         axes = _axes(vectors)
         turned = np.ascontiguousarray(vectors @ axes.T, dtype=np.float32)
         narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
@@ -61,7 +90,9 @@ class Quantizer:
             min_points_per_centroid=1, max_points_per_centroid=2 * PER_CELL,
         )  # fmt: skip
         kmeans.train(narrow)
-        return cls(axes, kmeans.centroids, _codebook(turned), _probes(vectors, narrow, kmeans.centroids))
+        asked, found = _aside(vectors)
+        probes = _probes(narrow[asked], narrow[~asked], found, kmeans.centroids)
+        return cls(axes, kmeans.centroids, _fewest(turned, asked, found), probes)
 
     @classmethod
     def of_cells(cls, cells: NDArray[np.float32]) -> Quantizer:
@@ -69,7 +100,7 @@ class Quantizer:
         axes = _axes(cells)
         turned = np.ascontiguousarray(cells @ axes.T, dtype=np.float32)
         narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
-        return cls(axes, narrow, _codebook(turned), min(32, len(cells)))
+        return cls(axes, narrow, _codebook(turned, pieces(len(axes))[-1]), min(32, len(cells)))
 
     def to_bytes(self) -> bytes:
         """For a file."""
@@ -206,19 +237,47 @@ def _cell_width(dim: int) -> int:
     return max(min(dim, 8), dim * 3 // 8)
 
 
-def pieces(dim: int) -> int:
-    """Pieces of a code for vectors of this width: of two dimensions each, of four or more where they are wide."""
+def pieces(dim: int) -> list[int]:
+    """How many pieces a code of vectors of this width may have, the fewest first: of two dimensions each or more, of
+    four where they are wide; before that half as many."""
     least = 4 if dim >= 512 else 2
     sizes = [size for size in range(1, dim + 1) if dim % size == 0 and dim // size <= _WIDEST]
-    return dim // next((size for size in sizes if size >= least and dim // size > 1), sizes[0])
+    size = next((size for size in sizes if size >= least and dim // size > 1), sizes[0])
+    return [dim // (2 * size), dim // size] if dim % (2 * size) == 0 and dim >= _HALVED else [dim // size]
 
 
-def _codebook(turned: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sixteen centres for each piece of turned vectors (N, D), (M, 16, D / M).
+def _aside(vectors: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Some of vectors (N, D) to be looked up, (N,), and their 32 nearest among the others, (A, 32)."""
+    asked = np.zeros(len(vectors), bool)
+    asked[:: max(2, len(vectors) // 512)] = True
+    others = np.ascontiguousarray(vectors[~asked], np.float32)
+    return asked, faiss.knn(np.ascontiguousarray(vectors[asked], np.float32), others, min(32, len(others)))[1]
+
+
+def _fewest(turned: NDArray[np.float32], asked: NDArray[np.bool_], found: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The codebook with the fewest pieces by which nearly as many of the nearest are found as with the most. Fewer can
+    do where vectors differ along a few axes only."""
+    dim, most = turned.shape[1], _codebook(turned, pieces(turned.shape[1])[-1])
+    varied = turned.var(axis=0)
+    if varied[: dim // 16].sum() < _FEW * varied.sum():
+        return most
+    books, recalls = [_codebook(turned, count) for count in pieces(dim)[:-1]] + [most], []
+    for book in books:
+        product: Any = faiss.ProductQuantizer(dim, len(book), 4)
+        faiss.copy_array_to_vector(book.ravel(), product.centroids)
+        ordered = np.ascontiguousarray(turned[:, _order(dim, len(book))])
+        coded = product.decode(product.compute_codes(ordered[~asked]))
+        near = faiss.knn(ordered[asked], coded, found.shape[1])[1]
+        recalls.append((found[:, :, None] == near[:, None, :]).any(axis=2).mean())
+    return next(book for book, recall in zip(books, recalls, strict=True) if recall >= recalls[-1] - _WORSE)
+
+
+def _codebook(turned: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Sixteen centres for each of so many pieces of turned vectors (N, D), (M, 16, D / M).
 
     The scan has 8 bits for a distance in a piece, of which the farthest centre takes the largest: so they are learned
     from numbers cut at CUT deviations, and near ones are told apart the better."""
-    dim, count = turned.shape[1], pieces(turned.shape[1])
+    dim = turned.shape[1]
     product = faiss.ProductQuantizer(dim, count, 4)
     product.cp.min_points_per_centroid, product.cp.niter = 1, 25
     sample = turned[:: max(1, len(turned) // 32_768), _order(dim, count)]
@@ -228,16 +287,14 @@ def _codebook(turned: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(faiss.vector_to_array(product.centroids).reshape(count, 16, dim // count), np.float32)
 
 
-def _probes(vectors: NDArray[np.float32], narrow: NDArray[np.float32], cells: NDArray[np.float32]) -> int:
-    """The fewest cells that hold enough of the 32 nearest of vectors kept aside; `narrow` are their first axes."""
-    asked = np.zeros(len(vectors), bool)
-    asked[:: max(2, len(vectors) // 512)] = True
-    near, centres = faiss.IndexFlatL2(vectors.shape[1]), faiss.IndexFlatL2(cells.shape[1])
-    near.add(np.ascontiguousarray(vectors[~asked], np.float32))
+def _probes(
+    asked: NDArray[np.float32], others: NDArray[np.float32], found: NDArray[np.int64], cells: NDArray[np.float32]
+) -> int:
+    """The fewest cells that hold enough of the nearest (A, 32) of those asked for, of which all are the first axes."""
+    centres = faiss.IndexFlatL2(cells.shape[1])
     centres.add(cells)
-    found = near.search(np.ascontiguousarray(vectors[asked], np.float32), min(32, near.ntotal))[1]
-    home = centres.search(narrow[~asked], 1)[1][:, 0][found]
-    order = centres.search(narrow[asked], min(PROBES[-1], len(cells)))[1]
+    home = centres.search(others, 1)[1][:, 0][found]
+    order = centres.search(asked, min(PROBES[-1], len(cells)))[1]
     for count in PROBES:
         if (home[:, :, None] == order[:, None, :count]).any(axis=2).mean() >= _CELLS_FIND:
             return min(count, len(cells))

@@ -32,6 +32,8 @@ MEASURED = 1 << 19  # numbers that are gathered and measured together: they stay
 SPARE = 64  # candidates of a query beyond K, at least,
 LEAST = 200  # and in all, where they are measured again
 
+_distances: Callable[..., None] = vars(faiss)["fvec_L2sqr_ny"]  # of one vector to many; its stubs leave it out
+
 
 class View:
     """The entries of these segments, one after the other: entry 0 is the first one's first."""
@@ -228,7 +230,7 @@ class View:
             entries[rows].sort(axis=1)
             keys = self.keys(entries[rows].ravel()).reshape(*entries[rows].shape, self.dim)
             for one, query, given in zip(near[rows], queries[rows], keys, strict=True):
-                faiss.fvec_L2sqr_ny(*map(faiss.swig_ptr, (one, query, given)), self.dim, len(one))
+                _distances(*map(faiss.swig_ptr, (one, query, given)), self.dim, len(one))
         return near
 
     def _decoded(self, segment: Segment, rows: Array) -> NDArray[np.float32]:
