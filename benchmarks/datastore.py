@@ -10,8 +10,9 @@ cross-fitted) against exact search of float32 keys, recall@32 of that search, qu
 and one by one, entries built a second with the training of the quantiser; peers are FAISS's own indexes, in the same
 run. `follow`: searches saved and perplexity, where pointers are followed (RetoMaton). `growth`: synthetic clustered
 vectors, 1e5 to 1e7. `large`: one datastore of so many vectors is built, opened, searched, appended to and partly
-forgotten, each in a process whose peak memory is told: its own, and with the pages of mapped files. A table each on
-stdout, or --json for one object; growth is also drawn into an SVG with --svg FILE.
+forgotten, each in a process whose peak memory is told: its own, and with the pages of mapped files. --within BYTES has
+the kernel hold each of these processes to so much memory, the pages of its files among it (a control group: as root, on
+Linux). A table each on stdout, or --json for one object; growth is also drawn into an SVG with --svg FILE.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -287,14 +290,36 @@ def growth(work: Path, most: int) -> list[Row]:
     return rows
 
 
-def large(folder: Path, count: int) -> list[Row]:
+def large(folder: Path, count: int, within: int | None) -> list[Row]:
     """Each step in a process of its own."""
     rows = []
     for step in ("build", "open", "mixed", "append", "forget"):
         say(f"large: {step}")
         command = [sys.executable, __file__, str(folder), "--step", step, "--large", str(count)]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        with held(within) as join:
+            done = subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=join)
+        rows.append(json.loads(done.stdout))
     return rows
+
+
+@contextmanager
+def held(within: int | None) -> Iterator[Callable[[], None]]:
+    """What a new process is to call so that the kernel holds it to so many bytes, and ends it where that cannot be."""
+    if within is None:
+        yield lambda: None
+        return
+    first = Path("/sys/fs/cgroup/memory")
+    group = (first if first.is_dir() else first.parent) / f"extmem-{os.getpid()}"
+    group.mkdir()
+    (group / ("memory.limit_in_bytes" if first.is_dir() else "memory.max")).write_text(str(within))
+
+    def join() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    try:
+        yield join
+    finally:
+        group.rmdir()
 
 
 def step(folder: Path, name: str, count: int) -> Row:
@@ -405,6 +430,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("presets", "growth", "large"), action="append")
     parser.add_argument("--growth", type=int, default=10_000_000, help="the most entries of growth")
     parser.add_argument("--large", type=int, default=10_000_000, help="entries of large")
+    parser.add_argument("--within", type=int, help="bytes of memory that the kernel holds each step of large to")
     parser.add_argument("--svg", type=Path, help="where growth is drawn")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--step", help=argparse.SUPPRESS)
@@ -422,7 +448,7 @@ def main() -> None:
             if given.svg:
                 given.svg.write_text(drawn(found["growth"]), encoding="utf-8")
         if "large" in parts:
-            found["large"] = large(Path(work) / "large", given.large)
+            found["large"] = large(Path(work) / "large", given.large, given.within)
     if given.json:
         print(json.dumps(found))
         return
