@@ -195,6 +195,22 @@ def test_codes_tell_near_ones_apart_where_vectors_differ_most_along_a_few_axes()
     assert np.mean([len(np.intersect1d(*pair)) / 32 for pair in zip(nearest, entries, strict=True)]) > 0.75
 
 
+@pytest.mark.parametrize("preset", ["accurate", "compact"])
+def test_many_queries_find_what_each_of_them_finds_alone(preset):
+    """They are cut into parts for threads, and a single one is scanned in another way."""
+    with Memory() as memory:
+        store = datastore(memory)
+        for number, key in enumerate(KEYS):
+            memorize(memory, store, key, number, 400, preset)
+        queries = vectors(3, 150)
+        many = store.view().search(queries, 10)
+        alone = [
+            np.concatenate(part) for part in zip(*(store.view().search(one[None], 10) for one in queries), strict=True)
+        ]
+    assert (many[0] == alone[0]).mean() > 0.999
+    assert np.allclose(many[1], alone[1], rtol=1e-4, atol=1e-4)
+
+
 def test_a_preset_is_chosen_once():
     with Memory() as memory:
         store = datastore(memory)
