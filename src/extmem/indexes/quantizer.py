@@ -32,33 +32,7 @@ from extmem.errors import MemoryFormatError
 CELLS = 1024
 SAMPLE = 65_536  # vectors that a quantiser is learned from
 PER_CELL = 39  # vectors that a cell is learned from, at least
-PROBES = (
-    4,
-    6,
-    8,
-    10,
-    12,
-    14,
-    16,
-    18,
-    20,
-    23,
-    26,
-    29,
-    32,
-    36,
-    40,
-    45,
-    50,
-    56,
-    64,
-    72,
-    80,
-    90,
-    100,
-    112,
-    128,
-)  # cells that a query may look into
+PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(31)})  # cells that a query may look into: 4 to 128
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.995  # the part of them that lies in the cells looked into: the codes miss some more
 CUT = 2.0  # standard deviations (docs/log.md)

@@ -308,7 +308,7 @@ def first_format(content: bytes, note: dict[str, Any], place: str) -> Columns:
 
 
 def floats(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """The same numbers as float32, faster than by NumPy: the exponents, shifted into place, lack 112, as the bias does."""
+    """The same numbers as float32, faster than by NumPy: their exponents, shifted into place, lack 112."""
     wide = halves.view(np.int16).astype(np.int32)
     wide <<= 13
     wide &= np.int32(-0x70002000)

@@ -150,15 +150,18 @@ class View:
             wanted = max(LEAST, found + max(SPARE, found // 4))
         else:  # they are not measured again: only those that tie with the last one are left out
             wanted = found + max(SPARE // 2, found // 16)
+        if not found:
+            return entries, distances
+        index = self._flat if self.exact else self._scanner  # made before several threads ask for it
         threads = 1 if faiss.get_num_gpus() else faiss.omp_get_max_threads()
         size = min(CHUNK, max(LEAST_PART, -(-len(queries) // threads)))
 
         def find(start: int) -> None:
             rows = slice(start, start + size)
             part = np.ascontiguousarray(queries[rows], dtype=np.float32)
-            entries[rows, :found], distances[rows, :found] = self._found(part, found, wanted)
+            entries[rows, :found], distances[rows, :found] = self._found(index, part, found, wanted)
 
-        _each(find, range(0, len(queries) if found else 0, size), threads)
+        _each(find, range(0, len(queries), size), threads)
         return entries, distances
 
     def recall(self, asked: int = 64, k: int = 32) -> float:
@@ -201,11 +204,11 @@ class View:
         assert self.quantizer is not None
         return Scanner(self.segments, self.quantizer)
 
-    def _found(self, queries: NDArray[np.float32], k: int, wanted: int) -> tuple[Array, Array]:
+    def _found(self, index: Any, queries: NDArray[np.float32], k: int, wanted: int) -> tuple[Array, Array]:
         """Entries and distances, (Q, K) each, from so many candidates; from four times as many where those that
         tie with the last one leave too few."""
         wanted = min(wanted, len(self))
-        near, entries = self._flat.search(queries, wanted) if self.exact else self._scanner.search(queries, wanted)
+        near, entries = index.search(queries, wanted)
         cut = (entries[:, -1] >= 0) & (wanted < len(self))
         entries[cut[:, None] & (near >= near[:, -1:])] = -1
         short = np.flatnonzero(cut & ((entries >= 0).sum(axis=1) < k))
@@ -218,7 +221,7 @@ class View:
         entries = ranked[:, :k].astype(np.uint32).astype(np.int32).astype(np.int64)
         near = (ranked[:, :k] >> np.uint64(32)).astype(np.uint32).view(np.float32)
         if len(short):
-            entries[short], near[short] = self._found(queries[short], k, 4 * wanted)
+            entries[short], near[short] = self._found(index, queries[short], k, 4 * wanted)
         return entries, near
 
     def _measured(self, queries: NDArray[np.float32], entries: Array) -> Array:
