@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from extmem.errors import InvalidInput, MemoryFormatError
 from extmem.indexes.base import Index
+from extmem.indexes.first_format import first_format
 from extmem.indexes.quantizer import RECALL, Quantizer
-from extmem.indexes.segment import Columns, Segment, damaged, first_format, floats, joined, written
+from extmem.indexes.segment import Columns, Segment, damaged, floats, joined, written
 from extmem.indexes.view import View
 from extmem.reading import Reading, Span
 from extmem.records.base import Record, Records

@@ -22,8 +22,6 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from extmem.errors import MemoryFormatError
 from extmem.records.base import Mapped
@@ -118,6 +116,7 @@ class Segment:
         self.content, self.bytes, self.place = content, len(content), place
         if len(content) != note["bytes"]:
             raise damaged(place, f"it is cut short ({len(content):,} bytes of {note['bytes']:,})")
+        self._advise("MADV_RANDOM")  # what is beside a key is no more likely to be wanted
         self._all = _aligned(content)
         self._sums = np.frombuffer(self._all[note["body"] :].tobytes(), np.uint32)
         if zlib.crc32(self._sums.tobytes()) != note["crc32"]:
@@ -248,8 +247,12 @@ class Segment:
 
     def let_go(self) -> None:
         """Hands the memory it takes back to the system; what is looked at again is read again."""
-        if isinstance(self.content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.content.madvise(mmap.MADV_DONTNEED)
+        self._advise("MADV_DONTNEED")
+
+    def _advise(self, how: str, *place: int) -> None:
+        """Tells the system how the mapped file will be read, where it can be told."""
+        if isinstance(self.content, mmap.mmap) and hasattr(mmap, how):
+            self.content.madvise(getattr(mmap, how), *place)
 
     def _array(self, name: str) -> Array:
         start, stop = self._place(name)
@@ -279,7 +282,10 @@ class Segment:
 
     def _compare(self, start: int, stop: int) -> None:
         blocks = np.arange(start // BLOCK, -(-stop // BLOCK))
-        for block in blocks[~self._read[blocks]].tolist():
+        blocks = blocks[~self._read[blocks]]
+        if len(blocks):
+            self._advise("MADV_WILLNEED", int(blocks[0]) * BLOCK, int(blocks[-1] + 1 - blocks[0]) * BLOCK)
+        for block in blocks.tolist():
             part: Any = self._all[block * BLOCK : min((block + 1) * BLOCK, self._body)]
             if zlib.crc32(part) != self._sums[block]:
                 raise damaged(self.place, "it is damaged (a checksum differs)")
@@ -290,21 +296,6 @@ def damaged(place: str, why: str) -> MemoryFormatError:
     """What to say of a segment that cannot be read."""
     cure = "restore it, or run 'extmem verify --repair' and memorize its documents again"
     return MemoryFormatError(f"{place}: {why.rstrip('.')}; {cure}.", place)
-
-
-def first_format(content: bytes, note: dict[str, Any], place: str) -> Columns:
-    """The entries of a segment as extmem 0.1 wrote it. Raises MemoryFormatError."""
-    try:
-        if zlib.crc32(content) != note["crc32"]:
-            raise damaged(place, "it is damaged (its checksum differs)")
-        arrays = load(content)
-    except SafetensorError as error:
-        raise damaged(place, str(error)) from error
-    ids, spans = arrays["records"], arrays["spans"]
-    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else np.empty(0, np.int64)
-    sizes = np.diff(np.append(first, len(ids)))
-    lengths = spans[:, 1] - spans[:, 0]
-    return Columns(arrays["keys"], None, None, arrays["tokens"], spans[:, 0], lengths, ids[first], sizes)
 
 
 def floats(halves: NDArray[np.float16]) -> NDArray[np.float32]:
