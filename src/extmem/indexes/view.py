@@ -250,12 +250,12 @@ class View:
         if len(self.segments) == 1:
             return ask(self.segments[0], entries).astype(kind, copy=False)
         flat = entries.ravel()
-        found = np.empty((len(flat), *width), kind)
-        for segment, end in zip(self.segments, self.ends.tolist(), strict=True):
-            start = end - len(segment)
-            there = np.flatnonzero((flat >= start) & (flat < end))
-            if len(there):
-                found[there] = ask(segment, flat[there] - start)
+        order = np.argsort(flat)
+        ranked, found = flat[order], np.empty((len(flat), *width), kind)
+        cuts = np.searchsorted(ranked, self.ends).tolist()
+        for segment, end, first, last in zip(self.segments, self.ends.tolist(), [0, *cuts], cuts, strict=False):
+            if first < last:
+                found[order[first:last]] = ask(segment, ranked[first:last] - (end - len(segment)))
         return found.reshape(*entries.shape, *width)
 
 
