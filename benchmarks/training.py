@@ -6,8 +6,9 @@
 Vocabulary 10,000, embedding 128, 128 units, sequences of 100, batches of 20, two threads, Adam at a
 constant 3e-3 without dropout, state carried from segment to segment. Every contender is a process
 of its own and stays; in each round each trains on the next tokens in turn while the others wait, so
-that what else the machine does falls on all alike. After the last round all have read the same
-tokens, and each says its perplexity on the held-out text. Only extmem's first row has the external
+that what else the machine does falls on all alike. After each round all have read the same
+tokens, and each says its perplexity on the held-out text; so it is told, too, after how many seconds
+of training (whole rounds) it was as good as the last contender at its end. Only extmem's first row has the external
 memory layer; its third sums the softmax over 1,000 words and a sample of 500; torch's and Keras's are
 what people write today. The table goes to stdout, or with
 --json one object. Keras runs under the interpreter named by --keras (an environment with
@@ -171,6 +172,8 @@ class Contender:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.speeds: list[float] = []
+        self.seconds: list[float] = []  # of training, up to the end of each round
+        self.perplexities: list[float] = []
         self.name = name
 
     def ask(self, question: str) -> float:
@@ -229,14 +232,21 @@ def main() -> None:
             for contender in contenders:
                 seconds = contender.ask(f"train {first} {last}")
                 contender.speeds.append((last - first) * STEPS * BATCH / seconds)
-                print(f"round {number + 1}  {contender.name}  {contender.speeds[-1]:,.0f} tokens/s", file=sys.stderr)
+                contender.seconds.append(seconds + (contender.seconds[-1] if number else 0.0))
+                contender.perplexities.append(contender.ask("measure"))
+                said = f"{contender.speeds[-1]:,.0f} tokens/s, perplexity {contender.perplexities[-1]:.1f}"
+                print(f"round {number + 1}  {contender.name}  {said}", file=sys.stderr)
+        goal = contenders[-1].perplexities[-1]
         rows = [
             {
                 "model": contender.name,
                 "tokens_per_second": statistics.median(contender.speeds),
                 "least": min(contender.speeds),
                 "most": max(contender.speeds),
-                "perplexity": contender.ask("measure"),
+                "perplexity": contender.perplexities[-1],
+                "seconds_to_the_last": next(
+                    (t for t, p in zip(contender.seconds, contender.perplexities, strict=True) if p <= goal), None
+                ),
             }
             for contender in contenders
         ]
@@ -255,10 +265,14 @@ def main() -> None:
 def table(about: dict) -> str:
     """The rows for people."""
     lines = [f"{about['tokens']:,} tokens in {about['rounds']} rounds", ""]
-    lines += [f"{'':26}{'tokens/s':>10}{'range':>18}{'perplexity':>12}"]
+    lines += [f"{'':26}{'tokens/s':>10}{'range':>18}{'perplexity':>12}{'as good as the last after':>28}"]
     for row in about["rows"]:
         span = f"{row['least']:,.0f}-{row['most']:,.0f}"
-        lines.append(f"{row['model']:26}{row['tokens_per_second']:>10,.0f}{span:>18}{row['perplexity']:>12.1f}")
+        reached = row["seconds_to_the_last"]
+        after = "not reached" if reached is None else f"{reached:.0f} s"
+        lines.append(
+            f"{row['model']:26}{row['tokens_per_second']:>10,.0f}{span:>18}{row['perplexity']:>12.1f}{after:>28}"
+        )
     lines += ["", f"the memory layer makes training {about['layer_costs']:.2f} times slower (median of the rounds)"]
     return "\n".join(lines)
 

@@ -34,7 +34,7 @@ SAMPLE = 65_536  # vectors that a quantiser is learned from
 PER_CELL = 39  # vectors that a cell is learned from, at least
 PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(31)})  # cells that a query may look into: 4 to 128
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
-_CELLS_FIND = 0.995  # the part of them that lies in the cells looked into: the codes miss some more
+_CELLS_FIND = 0.9925  # the part of them that lies in the cells looked into: the codes miss some more
 CUT = 2.0  # standard deviations (docs/log.md)
 _WIDEST = 256  # pieces: their distances are added up in 16 bits
 _HALVED = 64  # width from which codes of fewer pieces are tried,
@@ -54,7 +54,7 @@ class Quantizer:
 
     @classmethod
     def train(cls, vectors: NDArray[np.float32]) -> Quantizer:
-        """Learned from vectors (N, D): at most 1,024 cells, and so many looked into that 0.995 of the 32 nearest
+        """Learned from vectors (N, D): at most 1,024 cells, and so many looked into that 0.9925 of the 32 nearest
         of vectors kept aside lie in them; codes of as few pieces as tell these as well as more would."""
         axes = _axes(vectors)
         turned = np.ascontiguousarray(vectors @ axes.T, dtype=np.float32)

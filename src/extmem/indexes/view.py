@@ -30,7 +30,7 @@ CHUNK = 4096  # queries that are scanned by one call, at most
 LEAST_PART = 32  # queries that a thread of its own is worth
 MEASURED = 1 << 19  # numbers that are gathered and measured together: they stay in the processor's cache
 SPARE = 64  # candidates of a query beyond K, at least,
-LEAST = 200  # and in all, where they are measured again
+LEAST = 160  # and in all, where they are measured again
 
 _distances: Callable[..., None] = vars(faiss)["fvec_L2sqr_ny"]  # of one vector to many; its stubs leave it out
 
