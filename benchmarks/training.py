@@ -8,11 +8,11 @@ constant 3e-3 without dropout, state carried from segment to segment. Every cont
 of its own and stays; in each round each trains on the next tokens in turn while the others wait, so
 that what else the machine does falls on all alike. After each round all have read the same
 tokens, and each says its perplexity on the held-out text; so it is told, too, after how many seconds
-of training (whole rounds) it was as good as the last contender at its end. Only extmem's first row has the external
-memory layer; its third sums the softmax over 1,000 words and a sample of 500; torch's and Keras's are
-what people write today. The table goes to stdout, or with
---json one object. Keras runs under the interpreter named by --keras (an environment with
-tensorflow-cpu and numpy); without one its row is left out.
+of training (whole rounds) it was as good as the last contender at its end. Only extmem's first row
+has the external memory layer; its third sums the softmax over 1,000 words and a sample of 500;
+torch's and Keras's are what people write today. The table goes to stdout, or with --json one object.
+Keras runs under the interpreter named by --keras (an environment with tensorflow-cpu and numpy);
+without one its row is left out.
 """
 
 from __future__ import annotations
@@ -172,9 +172,14 @@ class Contender:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.speeds: list[float] = []
-        self.seconds: list[float] = []  # of training, up to the end of each round
+        self.seconds: list[float] = []  # of training, in each round
         self.perplexities: list[float] = []
         self.name = name
+
+    def seconds_to(self, goal: float) -> float | None:
+        """After how many of training it was as good as that, None where it never was."""
+        ends = zip(itertools.accumulate(self.seconds), self.perplexities, strict=True)
+        return next((seconds for seconds, perplexity in ends if perplexity <= goal), None)
 
     def ask(self, question: str) -> float:
         """Its answer to a line."""
@@ -232,7 +237,7 @@ def main() -> None:
             for contender in contenders:
                 seconds = contender.ask(f"train {first} {last}")
                 contender.speeds.append((last - first) * STEPS * BATCH / seconds)
-                contender.seconds.append(seconds + (contender.seconds[-1] if number else 0.0))
+                contender.seconds.append(seconds)
                 contender.perplexities.append(contender.ask("measure"))
                 said = f"{contender.speeds[-1]:,.0f} tokens/s, perplexity {contender.perplexities[-1]:.1f}"
                 print(f"round {number + 1}  {contender.name}  {said}", file=sys.stderr)
@@ -244,9 +249,7 @@ def main() -> None:
                 "least": min(contender.speeds),
                 "most": max(contender.speeds),
                 "perplexity": contender.perplexities[-1],
-                "seconds_to_the_last": next(
-                    (t for t, p in zip(contender.seconds, contender.perplexities, strict=True) if p <= goal), None
-                ),
+                "seconds_to_the_last": contender.seconds_to(goal),
             }
             for contender in contenders
         ]

@@ -110,10 +110,8 @@ class Quantizer:
         return f"{digest:08x}"
 
     @cached_property
-    def _product(self) -> faiss.ProductQuantizer:
-        product = faiss.ProductQuantizer(self.dim, len(self.codebook), 4)
-        faiss.copy_array_to_vector(np.ascontiguousarray(self.codebook, np.float32).ravel(), product.centroids)
-        return product
+    def _product(self) -> Any:
+        return _coder(self.codebook)
 
     @cached_property
     def _centres(self) -> faiss.IndexFlatL2:
@@ -200,6 +198,14 @@ def _turn(axes: NDArray[np.float32]) -> Any:
     return turn
 
 
+def _coder(codebook: NDArray[np.float32]) -> Any:
+    """FAISS's product quantiser with these centres (M, 16, D / M)."""
+    count, _, width = codebook.shape
+    coder: Any = faiss.ProductQuantizer(count * width, count, 4)
+    faiss.copy_array_to_vector(np.ascontiguousarray(codebook, np.float32).ravel(), coder.centroids)
+    return coder
+
+
 def _order(dim: int, count: int) -> NDArray[np.int64]:
     """The axes piece by piece, strong and weak ones together: there and back again over the pieces."""
     rows = np.arange(dim).reshape(-1, count)
@@ -237,10 +243,9 @@ def _fewest(turned: NDArray[np.float32], asked: NDArray[np.bool_], found: NDArra
         return most
     books, recalls = [_codebook(turned, count) for count in pieces(dim)[:-1]] + [most], []
     for book in books:
-        product: Any = faiss.ProductQuantizer(dim, len(book), 4)
-        faiss.copy_array_to_vector(book.ravel(), product.centroids)
+        coder = _coder(book)
         ordered = np.ascontiguousarray(turned[:, _order(dim, len(book))])
-        coded = product.decode(product.compute_codes(ordered[~asked]))
+        coded = coder.decode(coder.compute_codes(ordered[~asked]))
         near = faiss.knn(ordered[asked], coded, found.shape[1])[1]
         recalls.append((found[:, :, None] == near[:, None, :]).any(axis=2).mean())
     return next(book for book, recall in zip(books, recalls, strict=True) if recall >= recalls[-1] - _WORSE)

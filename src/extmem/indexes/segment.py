@@ -27,7 +27,7 @@ from extmem.errors import MemoryFormatError
 from extmem.records.base import Mapped
 
 FORMAT = 2
-BLOCK, SHIFT = 65_536, 16  # bytes that one checksum stands for, and that as a power of two
+BLOCK = 65_536  # bytes that one checksum stands for
 TOGETHER = 32  # codes that FAISS scans at once
 _ALIGNED = 256
 _TYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I32": np.int32, "I64": np.int64, "F16": np.float16}
@@ -271,12 +271,12 @@ class Segment:
 
     def _see(self, column: str, starts: Array, stops: Array) -> None:
         """Compares all blocks of the file that these stretches of a column touch."""
-        first, last = starts >> SHIFT, (np.maximum(stops, starts + 1) - 1) >> SHIFT
+        first, last = starts // BLOCK, (np.maximum(stops, starts + 1) - 1) // BLOCK
         if not (self._read[first].all() and self._read[last].all() and (last - first <= 1).all()):
             for start, stop in set(zip(first.ravel().tolist(), last.ravel().tolist(), strict=True)):
                 self._compare(start * BLOCK, min((stop + 1) * BLOCK, self._body))
         begin, end = self._place(column)
-        if self._read[begin >> SHIFT : -(-end // BLOCK)].mean() > 0.5:
+        if self._read[begin // BLOCK : -(-end // BLOCK)].mean() > 0.5:
             self._compare(begin, end)  # the rest at once, and no more looking up
             self._seen.add(column)
 
