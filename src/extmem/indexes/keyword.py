@@ -37,7 +37,7 @@ from extmem.records.base import Record, Records, short_name
 from extmem.text.terms import LONGEST, asked, forget_words, is_cjk, plain, telling, terms
 
 FORMAT = 3  # of terms and postings: an index of another one is derived anew
-BATCH = 4_096  # records taken in by one transaction
+BATCH = BLOCK  # records taken in by one transaction: most rows are written once then
 WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
 K1, B = 0.1, 0.1  # which words a record holds tells more than how often (docs/search.md)
@@ -327,7 +327,7 @@ def _by_record(postings: Postings) -> dict[int, int]:
 
 def _document(record: Record) -> Document:
     """What is indexed of a record: its key, its value but for bytes, who says it, and what it stands together with."""
-    found = terms(record.key) + terms(text_of(record))
+    found = terms(f"{record.key}\n{text_of(record)}")
     counts, metadata = Counter(found), record.metadata or {}
     speaker = metadata.get("speaker")
     for word in plain(speaker) if isinstance(speaker, str) else ():

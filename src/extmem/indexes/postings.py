@@ -10,10 +10,10 @@ bytes out of the rows of its own terms.
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 BLOCK = 8192  # ids
 MOST = 65_535  # of a record's terms are counted
 POSTING = np.dtype([("at", "<u2"), ("count", "u1"), ("length", "<u2")])
-POSTED = struct.Struct("<HBH").pack
 ASKED = 500  # terms in one statement
 
 Blocks = dict[tuple[str, int], bytes]  # (term, block) -> postings
@@ -73,13 +72,26 @@ class Postings(ABC):
 
     def add(self, documents: Iterable[Document]) -> None:
         """Enters documents, whose ids are greater than all before them."""
-        new: defaultdict[int, defaultdict[str, bytearray]] = defaultdict(lambda: defaultdict(bytearray))
-        for number, counts, length in documents:
-            terms = new[number // BLOCK]
-            for term, count in counts.items():
-                terms[term] += POSTED(number % BLOCK, min(count, 255), length)
-        held = {(term, block): bytes(posted) for block, terms in new.items() for term, posted in terms.items()}
-        self.extend({at: held[at] for at in sorted(held)})  # neighbours in the table, one after the other
+        new = list(documents)
+        if not new:
+            return
+        numbers = {term: number for number, term in enumerate({term for one in new for term in one.counts})}
+        sizes = [len(one.counts) for one in new]
+        ids = np.repeat([one.id for one in new], sizes)
+        postings = np.empty(len(ids), POSTING)
+        postings["at"], postings["length"] = ids % BLOCK, np.repeat([one.length for one in new], sizes)
+        counts = np.fromiter(chain.from_iterable(one.counts.values() for one in new), np.int64, len(ids))
+        postings["count"] = np.minimum(counts, 255)
+        terms = map(numbers.__getitem__, chain.from_iterable(one.counts for one in new))
+        blocks = int(ids[-1]) // BLOCK + 1
+        rows = np.fromiter(terms, np.int64, len(ids)) * blocks + ids // BLOCK
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        packed, cuts, names = postings[order].tobytes(), [*(starts * POSTING.itemsize).tolist(), None], list(numbers)
+        at = [(names[row // blocks], row % blocks) for row in rows[starts].tolist()]
+        held = {one: packed[first:last] for one, first, last in zip(at, cuts, cuts[1:], strict=False)}
+        self.extend({one: held[one] for one in sorted(held)})  # neighbours in the table, one after the other
 
     def remove(self, document: Document) -> None:
         """Takes a document out."""

@@ -22,8 +22,8 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fff
 _PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['\u2019][^\W_{_CJK}]+)*")
 _ASCII = re.compile(r"[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
 _FIRST_CJK = "\u3040"
-_MIXED = re.compile(r"[A-Za-z][0-9]|[0-9][A-Za-z]")
-_MIXED_WORD = re.compile(r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{3,}")
+_DIGIT = re.compile("[0-9]")
+_RUN = re.compile("[A-Za-z0-9]{3,}")
 _PART = re.compile(r"[A-Za-z]{2,}|[0-9]{2,}")
 
 LONGEST = 100  # characters of a term that count
@@ -44,17 +44,22 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 def terms(text: str) -> list[str]:
     """The terms of a text, in order, stop words among them."""
     if text.isascii():
-        found = list(map(_term, _ASCII.findall(text)))
+        words = _ASCII.findall(text)
+        found = list(map(_term, words))
     else:
         text, found = unicodedata.normalize("NFKC", text), []
-        for word in _PIECE.findall(text):
+        words = _PIECE.findall(text)
+        for word in words:
             if is_cjk(word):
                 found += word
                 found += map("".join, pairwise(word))
             else:
                 found.append(_term(word))
-    if _MIXED.search(text):
-        found += [_term(part) for word in _MIXED_WORD.findall(text) for part in _PART.findall(word)]
+    if _DIGIT.search(text):
+        runs = (run for word in words if not word.isalpha() for run in _RUN.findall(word))
+        mixed = (run for run in runs if not run.isalpha() and not run.isdecimal())
+        parts = (part for run in mixed for part in _PART.findall(run))
+        found += [part[:LONGEST] if part.isdecimal() else _term(part) for part in parts]
     return found
 
 
@@ -105,6 +110,8 @@ _STEMMER = Stemmer.Stemmer("english", 0)  # 0: it keeps nothing, so that threads
 @lru_cache(1 << 17)
 def _term(word: str) -> str:
     """The term of one word."""
+    if word.isdecimal() and word.isascii():
+        return word[:LONGEST]
     word = word.casefold().replace("\u2019", "'")
     if not word.isascii():
         apart = unicodedata.normalize("NFKD", word)
