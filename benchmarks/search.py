@@ -138,7 +138,7 @@ class Remembered(Encoder):
     def __init__(self, real: Encoder) -> None:
         self.real, self.seen = real, dict[str, np.ndarray]()
         self.name, self.fingerprint, self.dim = real.name, real.fingerprint, real.dim
-        self.reads, self.sample = real.reads, real.sample  # type: ignore[method-assign]
+        self.reads = real.reads  # type: ignore[method-assign]
 
     def embed(self, texts: Sequence[str], query: bool) -> np.ndarray:
         if query:

@@ -51,10 +51,6 @@ class Words(Encoder):
             self.queries += len(texts)
         return np.stack([np.sum([self._vector(word) for word in text.lower().split() or [""]], 0) for text in texts])
 
-    def sample(self) -> list[str]:
-        draw, words = random.Random(0), sorted(self.vectors)
-        return [" ".join(draw.choices(words, k=8)) for _ in range(12_000)]
-
     def _vector(self, word: str) -> np.ndarray:
         if word not in self.vectors:
             seed = int.from_bytes(word.encode()[:8].ljust(8, b" "), "little") % 2**63
@@ -138,8 +134,6 @@ def measured(data: Path, count: int, folder: Path) -> dict[str, Any]:
         said("words indexed")
         result["words"] = timed(lambda question: memory.search(question, by="words"), asked)
         encoder = Words()
-        for text in rows[:20_000]:
-            encoder.embed([text], False)
         memory.derived._encoders["words"] = encoder
         began = time.perf_counter()
         memory.embed("words", lambda done, total: done % 65_536 == 0 and said(f"{done:,} of {total:,} embedded"))

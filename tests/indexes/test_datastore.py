@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -327,3 +328,15 @@ def test_old_models_have_their_codes_made_of_their_cells_and_always_the_same():
     cells = vectors(5, 40)
     assert Quantizer.of_cells(cells).name == Quantizer.of_cells(cells).name
     assert Quantizer.of_cells(cells).dim == DIM
+
+
+def test_codes_of_which_nothing_was_learned_find_most_of_what_is_nearest_in_a_narrow_cone():
+    draw = np.random.default_rng(3)
+    cone = draw.normal(size=384) + 0.7 * draw.normal(size=(4_000, 384)) * np.linspace(2, 0.1, 384)
+    units = (cone / np.linalg.norm(cone, axis=1, keepdims=True)).astype(np.float32)
+    quantizer = Quantizer.of_units(384)
+    cells, codes = quantizer.encode(units)
+    assert len(quantizer.cells) == 1 and not cells.any() and codes.shape == (4_000, 96)
+    true = faiss.knn(units[:100], units[100:], 32)[1]
+    near = faiss.knn(units[:100], quantizer.decode(codes[100:]), 160)[1]
+    assert np.mean([np.isin(one, some).mean() for one, some in zip(true, near, strict=True)]) > 0.9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from letters import Letters
 
 from extmem import Memory
 from extmem.errors import InvalidInput
-from extmem.indexes.vectors import BEGINS, HEAD, TOGETHER, VectorIndex, parts
+from extmem.indexes.datastore import Datastore, Limits
+from extmem.indexes.vectors import BEGINS, HEAD, QUANTIZERS, TOGETHER, VectorIndex, parts
 from extmem.reading import Span
 from extmem.text.encoder import Encoder
 
@@ -273,3 +275,48 @@ def test_an_index_equals_the_one_made_anew(place, steps, query):
         assert found(memory, index, query, 1) == found(anew, fresh, query, 1)
         assert memory.verify() == index.verify() == []
         memory.close()
+
+
+def coded(memory: Memory) -> VectorIndex:
+    """An index in which a few hundred are many."""
+    limits = Limits(exact=200, segment=128, minimum=16)
+    return VectorIndex(memory.records, Letters(), lambda name, dim: Datastore(memory.records, name, dim, limits=limits))
+
+
+def test_many_embeddings_are_found_by_codes_that_no_record_has_a_part_in(tmp_path):
+    draw = random.Random(0)
+    texts = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=60)) for _ in range(600)]
+    with Memory(tmp_path / "memory") as memory, Memory(tmp_path / "fresh") as fresh:
+        memory.store_many((f"t{number}", text) for number, text in enumerate(texts))
+        index = coded(memory)
+        index.catch_up()
+        view = index.datastore.view()
+        assert not view.exact and len(view.segments) > 4 and index.verify() == []
+        assert index.datastore.stats()["search"] == "all codes"
+        queries = index.encoder.encode_queries(texts[::7])
+        exact = np.argsort(-(queries @ view.keys(np.arange(len(view))).T), axis=1, kind="stable")[:, :10]
+        near = view.search(queries, 10)[0]
+        assert np.mean([len(np.intersect1d(*both)) / 10 for both in zip(exact, near, strict=True)]) > 0.95
+        for number in range(0, 600, 3):
+            memory.forget(f"t{number}")
+        fresh.store_many((f"t{number}", text) for number, text in enumerate(texts) if number % 3)
+        again = coded(fresh)
+        again.catch_up()
+        for text in texts[::11]:
+            assert found(memory, coded(memory), text) == found(fresh, again, text)
+        files = [one.records.files(QUANTIZERS) for one in (memory, fresh)]
+        assert files[0] == files[1] != []
+        assert memory.records.read_file(files[0][0]) == fresh.records.read_file(files[0][0])
+
+
+def test_a_query_that_is_scanned_by_several_threads_finds_the_same(tmp_path, monkeypatch):
+    with Memory(tmp_path / "memory") as memory:
+        memory.store_many((f"t{number}", f"{number:b} {number:x} {number * 7919:x}") for number in range(700))
+        index = coded(memory)
+        index.catch_up()
+        queries, answers = index.encoder.encode_queries([f"{n:x} {n:b}" for n in range(0, 700, 13)]), []
+        for part in (1 << 40, 0):
+            monkeypatch.setattr("extmem.indexes.scanner.PART", part)
+            answers.append([index.datastore.search(query[None], 50) for query in queries])
+        for (entries, distances), (other, same) in zip(*answers, strict=True):
+            assert (entries == other).all() and (distances == same).all()

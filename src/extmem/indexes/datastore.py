@@ -274,9 +274,8 @@ class Datastore(Index):
         view = self.view()
         search = "exact" if len(view) <= self.limits.exact else "by cells, with its model"
         if not view.exact and self.quantizer is not None:
-            search = (
-                f"{self.quantizer.probes_among(len(view))} of {len(self.quantizer.cells)} cells, for recall {RECALL}"
-            )
+            probes, cells = self.quantizer.probes_among(len(view)), len(self.quantizer.cells)
+            search = f"{probes} of {cells} cells, for recall {RECALL}" if cells > 1 else "all codes"
         return {
             "fingerprint": self.fingerprint,
             "entries": len(view),

@@ -65,7 +65,9 @@ class Matches:
 
     def best(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The ids and scores of the k best, best first; equal ones in order of storing."""
-        places = np.flatnonzero(self.scores)
+        some = min((one for one, _ in self.held if len(one) >= k), key=len, default=None)
+        least = 0.0 if some is None else float(np.partition(self.scores[some], -k)[-k])  # the k best are no worse
+        places = np.flatnonzero(self.scores >= least if least > 0 else self.scores > 0)
         if len(places) > k:
             scores = self.scores[places]
             places = places[scores >= np.partition(scores, -k)[-k]]

@@ -69,6 +69,17 @@ class Quantizer:
         return cls(axes, kmeans.centroids, _fewest(turned, asked, found), probes)
 
     @classmethod
+    def of_units(cls, dim: int) -> Quantizer:
+        """For vectors of length 1 and this width of which nothing is known, and which may lie anywhere, as embeddings
+        of a domain's texts do: one cell, and codes of numbers as they are along axes drawn at random, where all of them
+        are nearly normal with a variance of 1 / D, whatever the vectors are (Gao and Long 2024, section 3.1)."""
+        draw = np.random.default_rng(0)
+        axes = np.linalg.qr(draw.standard_normal((dim, dim)))[0].astype(np.float32)
+        count = pieces(dim)[-1]
+        piece = _codebook(draw.standard_normal((32_768, dim // count)).astype(np.float32) / np.sqrt(dim), 1)
+        return cls(axes, np.zeros((1, _cell_width(dim)), np.float32), np.repeat(piece, count, axis=0), 1)
+
+    @classmethod
     def of_cells(cls, cells: NDArray[np.float32]) -> Quantizer:
         """For a model that was saved with cells (C, D) alone: the axes and the codes are learned from these."""
         axes = _axes(cells)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 
 from extmem.indexes.base import EMBEDDED, EMBEDDINGS, Index, text_of
 from extmem.indexes.datastore import Datastore, Entries, Limits
@@ -76,22 +75,14 @@ class VectorIndex(Index):
         return added
 
     def _prepare(self, more: int) -> None:
-        """Has a datastore that is about to be a large one quantised. The quantiser is learned from a sample of the
-        encoder's own words, so that no record leaves a trace in how the others are found."""
+        """Has a datastore that is about to be a large one quantised, in a way that no record has a part in."""
         if self.datastore.quantizer is not None or len(self.datastore) + more <= self.datastore.limits.exact:
             return
         name = f"{QUANTIZERS}/{self.encoder.fingerprint}.safetensors"
         if name not in self.records.files(QUANTIZERS):
-            sample = self.encoder.sample()
-            if not sample:
-                return
-            learned = Quantizer.train(self.encoder.encode(sample))
             with self.records.transaction():
-                parts = {"axes": learned.axes, "cells": learned.cells, "codebook": learned.codebook}
-                self.records.write_file(name, save({**parts, "probes": np.array([learned.probes])}))
-        arrays = load(self.records.read_file(name))
-        probes = int(arrays.pop("probes")[0])
-        self.datastore.use(Quantizer(**arrays, probes=probes))
+                self.records.write_file(name, Quantizer.of_units(self.encoder.dim).to_bytes())
+        self.datastore.use(Quantizer.from_bytes(self.records.read_file(name)))
 
     def waiting(self) -> int:
         """How many records were stored since the last `catch_up`."""

@@ -40,7 +40,9 @@ class View:
 
     def __init__(self, segments: Sequence[Segment], dim: int, quantizer: Quantizer | None, exact: int) -> None:
         self.segments, self.dim, self.quantizer = tuple(segments), dim, quantizer
-        self.ends = np.cumsum([len(segment) for segment in segments], dtype=np.int64)
+        sizes = np.array([len(segment) for segment in segments], np.int64)
+        self.ends = np.cumsum(sizes)
+        self.starts = self.ends - sizes
         self.bytes = sum(segment.bytes for segment in segments)
         self.exact = quantizer is None or len(self) <= exact
         self.keeps_keys = all(segment.keys is not None for segment in segments)
@@ -58,35 +60,28 @@ class View:
     def cite(self, entry: int) -> tuple[int, Span]:
         """The record id and the span of characters that an entry came from."""
         number = int(np.searchsorted(self.ends, entry, "right"))
-        segment, row = self.segments[number], entry - int(self.ends[number]) + len(self.segments[number])
+        segment, row = self.segments[number], entry - int(self.starts[number])
         start, length = (int(column[row]) for column in segment.spans)
         return int(segment.run_ids[np.searchsorted(segment.run_ends, row, "right")]), Span(start, start + length)
 
     @property
     def sources(self) -> Array:
         """The ids of all records that entries came from."""
-        return np.unique(np.concatenate([np.empty(0, np.int64), *(segment.run_ids for segment in self.segments)]))
+        return np.unique(self._runs[0])
 
     def records(self, entries: Array) -> Array:
         """The ids of the records that entries came from, as they are shaped; int64."""
-        return self._gathered(
-            entries,
-            np.int64,
-            (),
-            lambda segment, rows: segment.run_ids[np.searchsorted(segment.run_ends, rows, "right")],
-        )
+        ids, ends = self._runs
+        found: Array = ids[np.searchsorted(ends, entries, "right")]
+        return found
 
     def of(self, record_ids: Sequence[int]) -> Array:
         """The entries of these records, in order."""
-        starts, sizes, at = list[Array](), list[Array](), 0
-        for segment in self.segments:
-            runs = np.flatnonzero(np.isin(segment.run_ids, record_ids))
-            ends = segment.run_ends[runs]
-            first = np.where(runs > 0, segment.run_ends[runs - 1], 0)
-            starts, sizes, at = [*starts, first + at], [*sizes, ends - first], at + len(segment)
-        start, size = (np.concatenate([np.empty(0, np.int64), *parts]) for parts in (starts, sizes))
-        ends = np.cumsum(size)
-        found: Array = np.arange(size.sum()) + np.repeat(start - (ends - size), size)
+        ids, ends = self._runs
+        runs = np.flatnonzero(np.isin(ids, record_ids))
+        start, size = (ends - np.diff(ends, prepend=0))[runs], np.diff(ends, prepend=0)[runs]
+        last = np.cumsum(size)
+        found: Array = np.arange(size.sum()) + np.repeat(start - (last - size), size)
         return found
 
     def following(self, entries: Array) -> Array:
@@ -106,6 +101,14 @@ class View:
             agree &= (place[entries] > back) & (tokens[at.clip(0)] == before[:, back, None])
             count += agree
         return count
+
+    @cached_property
+    def _runs(self) -> tuple[Array, Array]:
+        """The record that each stretch of entries came from, and the entry it ends before, int64 each."""
+        ends = [segment.run_ends + start for segment, start in zip(self.segments, self.starts, strict=True)]
+        nothing = np.empty(0, np.int64)
+        ids = np.concatenate([nothing, *(segment.run_ids for segment in self.segments)])
+        return ids, np.concatenate([nothing, *ends])
 
     @cached_property
     def _running(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
@@ -250,12 +253,18 @@ class View:
         if len(self.segments) == 1:
             return ask(self.segments[0], entries).astype(kind, copy=False)
         flat = entries.ravel()
-        order = np.argsort(flat)
-        ranked, found = flat[order], np.empty((len(flat), *width), kind)
-        cuts = np.searchsorted(ranked, self.ends).tolist()
-        for segment, end, first, last in zip(self.segments, self.ends.tolist(), [0, *cuts], cuts, strict=False):
-            if first < last:
-                found[order[first:last]] = ask(segment, ranked[first:last] - (end - len(segment)))
+        order = np.argsort(flat, kind="stable") if (np.diff(flat) < 0).any() else None
+        ranked = flat if order is None else flat[order]
+        cuts = np.searchsorted(ranked, self.ends)
+        counts = np.diff(cuts, prepend=0)
+        numbers, rows = np.flatnonzero(counts), ranked - np.repeat(self.starts, counts)
+        lasts = cuts[numbers].tolist()
+        found = np.empty((len(flat), *width), kind)
+        for number, first, last in zip(numbers.tolist(), [0, *lasts], lasts, strict=False):
+            found[first:last] = ask(self.segments[number], rows[first:last])
+        if order is not None:
+            given, found = found, np.empty_like(found)
+            found[order] = given
         return found.reshape(*entries.shape, *width)
 
 

