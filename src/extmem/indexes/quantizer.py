@@ -2,11 +2,12 @@
 
 Knows: vectors. Does not know: entries, records, files, how codes are scanned.
 
-Vectors are turned to their principal axes first. The cells are centres of the first three eighths of these (a
-large datastore looks into a few cells only). The code is a product quantiser's (Jégou et al. 2011) with sixteen
-centres a piece, so that a piece takes four bits and is scanned in the processor's registers (André et al. 2015); each
-piece holds an axis along which vectors differ much and one along which they differ little. Codes are of the vector
-itself and not of what is left of it beside its cell: a query needs one table of distances, not one for each cell.
+Vectors are turned to their principal axes first. The cells are centres of the first three eighths of these, or of as
+many as have most of the variance (a large datastore looks into a few cells only). The code is a product quantiser's
+(Jégou et al. 2011) with sixteen centres a piece, so that a piece takes four bits and is scanned in the processor's
+registers (André et al. 2015); each piece holds an axis along which vectors differ much and one along which they differ
+little. Codes are of the vector itself and not of what is left of it beside its cell: a query needs one table of
+distances, not one for each cell.
 
 A quantiser is learned from a model's training states and belongs to the model. No entry of a datastore leaves
 a trace in it, so none has to be taken out of it when the entry is forgotten.
@@ -29,12 +30,12 @@ from safetensors.numpy import load, save
 
 from extmem.errors import MemoryFormatError
 
-CELLS = 1024
+CELLS = (1024, 39), (2048, 32)  # at most so many cells, each of so many vectors at least; the first that do
 SAMPLE = 65_536  # vectors that a quantiser is learned from
-PER_CELL = 39  # vectors that a cell is learned from, at least
-PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(31)})  # cells that a query may look into: 4 to 128
+PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(37)})  # cells that a query may look into: 4 to 256
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.9925  # the part of them that lies in the cells looked into: the codes miss some more
+_TELL = 0.9  # the part of the variance that the axes of the cells have
 CUT = 2.0  # standard deviations (docs/log.md)
 _WIDEST = 256  # pieces: their distances are added up in 16 bits
 _HALVED = 64  # width from which codes of fewer pieces are tried,
@@ -54,19 +55,18 @@ class Quantizer:
 
     @classmethod
     def train(cls, vectors: NDArray[np.float32]) -> Quantizer:
-        """Learned from vectors (N, D): at most 1,024 cells, and so many looked into that 0.9925 of the 32 nearest
+        """Learned from vectors (N, D): as few cells as will do, and so many looked into that 0.9925 of the 32 nearest
         of vectors kept aside lie in them; codes of as few pieces as tell these as well as more would."""
         axes = _axes(vectors)
         turned = np.ascontiguousarray(vectors @ axes.T, dtype=np.float32)
-        narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
-        kmeans: Any = faiss.Kmeans(
-            narrow.shape[1], max(1, min(CELLS, len(vectors) // PER_CELL)), niter=8, seed=1,
-            min_points_per_centroid=1, max_points_per_centroid=2 * PER_CELL,
-        )  # fmt: skip
-        kmeans.train(narrow)
+        narrow = np.ascontiguousarray(turned[:, : _cell_width(turned.var(axis=0))])
         asked, found = _aside(vectors)
-        probes = _probes(narrow[asked], narrow[~asked], found, kmeans.centroids)
-        return cls(axes, kmeans.centroids, _fewest(turned, asked, found), probes)
+        for most, each in CELLS:
+            cells = _cells(narrow, max(1, min(most, len(vectors) // each)), each)
+            probes, enough = _probes(narrow[asked], narrow[~asked], found, cells)
+            if enough:
+                break
+        return cls(axes, cells, _fewest(turned, asked, found), probes)
 
     @classmethod
     def of_units(cls, dim: int) -> Quantizer:
@@ -77,14 +77,14 @@ class Quantizer:
         axes = np.linalg.qr(draw.standard_normal((dim, dim)))[0].astype(np.float32)
         count = pieces(dim)[-1]
         piece = _codebook(draw.standard_normal((32_768, dim // count)).astype(np.float32) / np.sqrt(dim), 1)
-        return cls(axes, np.zeros((1, _cell_width(dim)), np.float32), np.repeat(piece, count, axis=0), 1)
+        return cls(axes, np.zeros((1, _least_width(dim)), np.float32), np.repeat(piece, count, axis=0), 1)
 
     @classmethod
     def of_cells(cls, cells: NDArray[np.float32]) -> Quantizer:
         """For a model that was saved with cells (C, D) alone: the axes and the codes are learned from these."""
         axes = _axes(cells)
         turned = np.ascontiguousarray(cells @ axes.T, dtype=np.float32)
-        narrow = np.ascontiguousarray(turned[:, : _cell_width(len(axes))])
+        narrow = np.ascontiguousarray(turned[:, : _least_width(len(axes))])
         return cls(axes, narrow, _codebook(turned, pieces(len(axes))[-1]), min(32, len(cells)))
 
     def to_bytes(self) -> bytes:
@@ -224,8 +224,24 @@ def _order(dim: int, count: int) -> NDArray[np.int64]:
     return rows.T.ravel()
 
 
-def _cell_width(dim: int) -> int:
+def _least_width(dim: int) -> int:
     return max(min(dim, 8), dim * 3 // 8)
+
+
+def _cell_width(varied: NDArray[np.float32]) -> int:
+    """How many of the axes, by the variances along them (D,), the cells are of."""
+    telling = int(np.searchsorted(np.cumsum(varied), _TELL * varied.sum())) + 1
+    return min(len(varied), max(_least_width(len(varied)), telling))
+
+
+def _cells(narrow: NDArray[np.float32], count: int, each: int) -> NDArray[np.float32]:
+    """So many centres of vectors (N, E), of up to twice as many vectors as each needs, (C, E)."""
+    kmeans: Any = faiss.Kmeans(
+        narrow.shape[1], count, niter=8, seed=1, min_points_per_centroid=1, max_points_per_centroid=2 * each
+    )
+    kmeans.train(narrow)
+    centres: NDArray[np.float32] = kmeans.centroids
+    return centres
 
 
 def pieces(dim: int) -> list[int]:
@@ -279,13 +295,14 @@ def _codebook(turned: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 def _probes(
     asked: NDArray[np.float32], others: NDArray[np.float32], found: NDArray[np.int64], cells: NDArray[np.float32]
-) -> int:
-    """The fewest cells that hold enough of the nearest (A, 32) of those asked for, of which all are the first axes."""
+) -> tuple[int, bool]:
+    """The fewest cells that hold enough of the nearest (A, 32) of those asked for, of which all are the first axes; and
+    whether they do."""
     centres = faiss.IndexFlatL2(cells.shape[1])
     centres.add(cells)
     home = centres.search(others, 1)[1][:, 0][found]
     order = centres.search(asked, min(PROBES[-1], len(cells)))[1]
     for count in PROBES:
         if (home[:, :, None] == order[:, None, :count]).any(axis=2).mean() >= _CELLS_FIND:
-            return min(count, len(cells))
-    return min(PROBES[-1], len(cells))
+            return min(count, len(cells)), 8 * count <= len(cells)
+    return min(PROBES[-1], len(cells)), False
