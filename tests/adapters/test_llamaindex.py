@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
 pytest.importorskip("llama_index.core", reason="llama-index-core is not installed here: `make adapters` runs these")
@@ -30,6 +31,7 @@ from extmem import Memory
 from extmem.adapters.langchain import ExtmemChatHistory
 from extmem.adapters.llamaindex import ExtmemChatStore, ExtmemKVStore, ExtmemVectorStore
 from extmem.errors import InvalidInput, StorageError
+from extmem.indexes.datastore import Limits
 from extmem.tasks.chat import Chat
 
 COLOURS = ("red", "green", "blue")
@@ -227,6 +229,22 @@ def test_nodes_with_vectors_of_two_widths_are_refused_and_none_is_kept(memory):
     store.add(FRUIT)
     with pytest.raises(InvalidInput, match="a vector of width 2, the memory's have 3"):
         store.add([TextNode(text="x", embedding=[1.0, 2.0])])
+
+
+def test_many_nodes_are_found_by_codes_that_none_of_them_has_a_part_in(memory, monkeypatch):
+    monkeypatch.setattr("extmem.indexes.vectors.LIMITS", Limits(exact=50, segment=64, minimum=8))
+    draw = np.random.default_rng(0).standard_normal((300, 32))
+    draw /= np.linalg.norm(draw, axis=1, keepdims=True)
+    store = ExtmemVectorStore(memory)
+    for start in range(0, 300, 40):
+        some = range(start, min(start + 40, 300))
+        store.add([TextNode(id_=f"n{n}", text=f"the text of {n}", embedding=draw[n].tolist()) for n in some])
+    assert memory.stats()["embeddings"]["search"] == "all codes"
+    for n in range(0, 300, 29):
+        query = VectorStoreQuery(
+            query_embedding=draw[n].tolist(), similarity_top_k=5, mode=VectorStoreQueryMode.DEFAULT
+        )
+        assert store.query(query).ids == [f"n{m}" for m in np.argsort(-(draw @ draw[n]), kind="stable")[:5]]
 
 
 def test_a_node_that_is_added_again_takes_the_place_of_the_one_before(memory):

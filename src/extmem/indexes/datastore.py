@@ -95,14 +95,24 @@ class Datastore(Index):
             if self.quantizer is None:
                 self.quantizer, self._seen, self._names = quantizer, None, []
 
+    def wants_quantizer(self, more: int) -> bool:
+        """Whether with so many entries more it is a large one that nothing brought a quantiser to."""
+        return self.quantizer is None and len(self) + more > self.limits.exact
+
+    def keep_quantizer(self, quantizer: Quantizer) -> None:
+        """Keeps a quantiser, that no entry may have a part in, with the entries; call it inside the records'
+        transaction."""
+        self.records.write_file(self._own, quantizer.to_bytes())
+        self.use(quantizer)
+        about = {"dim": self.dim, "preset": PRESETS[0], **self._about(), "quantizer": quantizer.name}
+        self.records.ledger_put("datastore", self.fingerprint, about)
+
     def keep_measures(self, spread: float, quantizer: Quantizer | None = None) -> None:
         """Keeps, for a model that cannot bring them, the spread of its states and a quantiser learned from them, both
         from a text of its own and from none that is memorized; call it inside the records' transaction."""
-        about = {"dim": self.dim, "preset": PRESETS[0], **self._about(), "spread": spread}
         if quantizer is not None:
-            self.records.write_file(self._own, quantizer.to_bytes())
-            self.use(quantizer)
-            about["quantizer"] = quantizer.name
+            self.keep_quantizer(quantizer)
+        about = {"dim": self.dim, "preset": PRESETS[0], **self._about(), "spread": spread}
         self.records.ledger_put("datastore", self.fingerprint, about)
 
     @property
@@ -288,12 +298,12 @@ class Datastore(Index):
         }
 
     def _meet_own(self) -> None:
-        """Takes the quantiser that `keep_measures` kept."""
+        """Takes the quantiser that is kept with the entries."""
         if self.quantizer is None and (own := self._read_own()) is not None:
             self.use(own)
 
     def _read_own(self) -> Quantizer | None:
-        """The quantiser that `keep_measures` kept, None where it kept none. Raises MemoryFormatError where it is
+        """The quantiser that is kept with the entries, None where none is. Raises MemoryFormatError where it is
         missing or damaged."""
         name = self._about().get("quantizer")
         if name is None:

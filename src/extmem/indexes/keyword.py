@@ -37,7 +37,7 @@ from extmem.records.base import Record, Records, short_name
 from extmem.text.terms import LONGEST, asked, forget_words, is_cjk, plain, telling, terms
 
 FORMAT = 3  # of terms and postings: an index of another one is derived anew
-BATCH = BLOCK  # records taken in by one transaction: most rows are written once then
+BATCH = 2 * BLOCK  # records taken in by one transaction: a row of a block is written once, and fewer pages twice
 WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
 K1, B = 0.1, 0.1  # which words a record holds tells more than how often (docs/search.md)

@@ -76,13 +76,14 @@ class VectorIndex(Index):
 
     def _prepare(self, more: int) -> None:
         """Has a datastore that is about to be a large one quantised, in a way that no record has a part in."""
-        if self.datastore.quantizer is not None or len(self.datastore) + more <= self.datastore.limits.exact:
+        if not self.datastore.wants_quantizer(more):
             return
-        name = f"{QUANTIZERS}/{self.encoder.fingerprint}.safetensors"
-        if name not in self.records.files(QUANTIZERS):
+        learned = f"{QUANTIZERS}/{self.encoder.fingerprint}.safetensors"
+        if learned in self.records.files(QUANTIZERS):
+            self.datastore.use(Quantizer.from_bytes(self.records.read_file(learned)))
+        else:
             with self.records.transaction():
-                self.records.write_file(name, Quantizer.of_units(self.encoder.dim).to_bytes())
-        self.datastore.use(Quantizer.from_bytes(self.records.read_file(name)))
+                self.datastore.keep_quantizer(Quantizer.of_units(self.encoder.dim))
 
     def waiting(self) -> int:
         """How many records were stored since the last `catch_up`."""
@@ -234,7 +235,7 @@ class VectorIndex(Index):
 
 
 LIMITS = Limits(exact=16_384, segment=8_192, minimum=256)  # small: to forget a record is to write a segment anew
-QUANTIZERS = "datastores/quantizers"  # files of large ones
+QUANTIZERS = "datastores/quantizers"  # files that were learned from encoders' vocabularies, by versions before
 
 
 def name_of(encoder: Encoder) -> str:
