@@ -14,6 +14,7 @@ Shapes: D width of a vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -95,7 +96,9 @@ class VectorIndex(Index):
     def nearest(self, vector: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """The ids of the k records that have the nearest passages, nearest first, each once. Records that were not
         embedded yet are not found. Raises InvalidInput for a vector of another width or with NaN."""
-        view, query, wanted = self.datastore.view(), np.asarray(vector, np.float32)[None], 2 * k
+        view, query = self.datastore.view(), np.asarray(vector, np.float32)[None]
+        each = len(view) / max(1, len(self._rows().ids))  # passages of a record
+        wanted = math.ceil(k * min(2.0, 1.25 * each))
         while True:
             entries, _ = view.search(query, min(wanted, len(view)))
             ids = view.records(entries[0][entries[0] >= 0])

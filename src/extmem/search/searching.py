@@ -61,6 +61,23 @@ class Found:
     score: float
 
 
+class Likeness:
+    """How alike in meaning queries (Q, D) and records are; what was asked before is not looked up again."""
+
+    def __init__(self, vectors: VectorIndex, queries: Array) -> None:
+        self.vectors, self.queries = vectors, queries
+        self._ids, self._found = np.empty(0, np.int64), np.empty((len(queries), 0), np.float32)
+
+    def of(self, ids: Ids) -> Array:
+        """(Q, N): of these records."""
+        new = np.setdiff1d(ids, self._ids)
+        if len(new):
+            at = np.searchsorted(self._ids, new)
+            self._found = np.insert(self._found, at, self.vectors.similarity(new, self.queries), axis=1)
+            self._ids = np.insert(self._ids, at, new)
+        return self._found[:, np.searchsorted(self._ids, ids)]
+
+
 class Search:
     """Finds in the records of one namespace; by words alone where `vectors` is None."""
 
@@ -89,18 +106,18 @@ class Search:
     def _hits(self, query: str, k: int, fits: Callable[[Record], bool], around: int, diversity: float) -> list[Hit]:
         question, pool, wanted = self._read(query), max(POOL, 4 * k), k if not diversity else 4 * k
         matches = self.keyword.search(question.bare)
-        queries = self._embedded(question, matches)
+        alike = self._embedded(question, matches)
         while True:
-            seeds, every = self._seeds(question, matches, queries, pool)
-            found = self._ranked(question, self._scored(question, matches, queries, seeds), fits, wanted)
+            seeds, every = self._seeds(question, matches, alike, pool)
+            found = self._ranked(question, self._scored(question, matches, alike, seeds), fits, wanted)
             if len(found) >= wanted or every:
                 break
             pool *= 8
         if diversity:
             found = self._diverse(found, k, diversity)
         spans = dict[int, Span]()
-        if queries is not None and self.vectors is not None:
-            spans = self.vectors.passages([one.record.id for one in found[:k]], queries[0])
+        if alike is not None:
+            spans = alike.vectors.passages([one.record.id for one in found[:k]], alike.queries[0])
         return [self._hit(question, one, spans.get(one.record.id), fits, around) for one in found[:k]]
 
     def _read(self, query: str) -> Question:
@@ -113,8 +130,8 @@ class Search:
         by = np.unique(np.concatenate([np.empty(0, np.int64), *said.values()]))
         return Question(bare, by, asked(bare), named(query), self.keyword.has_groups())
 
-    def _embedded(self, question: Question, matches: Matches) -> Array | None:
-        """(Q, D): the question, and what is left of it without its rare words: what is asked, not about whom."""
+    def _embedded(self, question: Question, matches: Matches) -> Likeness | None:
+        """Likeness to the question, and to it without its rare words: what is asked, not about whom."""
         if self.vectors is None or not question.terms or not self.vectors.encoder.reads(question.bare):
             return None
         few = RARE * matches.records
@@ -123,25 +140,24 @@ class Search:
         kept = " ".join(piece for piece in pieces if common.issuperset(content(terms(piece))))
         texts = list(dict.fromkeys([question.bare, kept or question.bare]))
         try:
-            found: Array = self.vectors.encoder.encode_queries(texts)[[0, -1]]
-            return found
+            return Likeness(self.vectors, self.vectors.encoder.encode_queries(texts)[[0, -1]])
         except ModelError as error:
             warnings.warn(f"searching by words alone: {error}", stacklevel=6)
             return None
 
-    def _seeds(self, question: Question, matches: Matches, queries: Array | None, pool: int) -> tuple[Ids, bool]:
+    def _seeds(self, question: Question, matches: Matches, alike: Likeness | None, pool: int) -> tuple[Ids, bool]:
         """The ids of the candidates that words and meaning find, the best first, and where words find few the last
         that who is named has said; whether those are all there are."""
         by_words, _ = matches.best(pool)
         if len(by_words) < pool:
             spoken = question.spoken[len(by_words) - pool :]
             by_words = np.concatenate([by_words, np.setdiff1d(spoken, by_words)])
-        if queries is None or self.vectors is None:
+        if alike is None:
             return by_words, len(by_words) < pool
-        by_meaning = self.vectors.nearest(queries[0], pool)
+        by_meaning = alike.vectors.nearest(alike.queries[0], pool)
         both = np.unique(np.concatenate([by_words, by_meaning]))
         score = matches.of(both).sum(0) / max(float(matches.most.sum()), 1e-9)
-        score += self.vectors.similarity(both, queries[:1])[0]
+        score += alike.of(both)[0]
         return both[np.argsort(-score, kind="stable")], len(by_words) < pool and len(by_meaning) < pool
 
     def _rows(self, question: Question, seeds: Ids) -> tuple[Ids, Ids, NDArray[np.bool_]]:
@@ -162,19 +178,19 @@ class Search:
         group = np.repeat(np.arange(len(sizes)), sizes)
         return np.concatenate([beside, alone]), group, group < len(rows)
 
-    def _scored(self, question: Question, matches: Matches, queries: Array | None, seeds: Ids) -> dict[str, Array]:
+    def _scored(self, question: Question, matches: Matches, alike: Likeness | None, seeds: Ids) -> dict[str, Array]:
         """ "ids" (N,) and the parts of each one's score, (N,) each."""
         ids, group, in_group = self._rows(question, seeds)
         given, most = matches.of(ids), matches.most
         covered = cover(given, most, group)
         own = WEIGHTS.cover * given.sum(0) / max(float(most.sum()), 1e-9)
         parts = {"words": own, "meaning": np.zeros_like(own), "context": np.maximum(WEIGHTS.cover * covered - own, 0)}
-        if queries is not None and self.vectors is not None:
-            whole, residual = self.vectors.similarity(ids, queries)
+        if alike is not None:
+            whole, residual = alike.of(ids)
             parts["meaning"] = WEIGHTS.meaning * whole + (WEIGHTS.residual + WEIGHTS.joint * covered) * residual
             parts["context"] += WEIGHTS.group * in_group * grouped(whole, group)
         parts["speaker"] = WEIGHTS.named * np.isin(ids, question.spoken).astype(np.float32)
-        kept = np.ones(len(ids), bool) if queries is not None else (covered > 0) | (parts["speaker"] > 0)
+        kept = np.ones(len(ids), bool) if alike is not None else (covered > 0) | (parts["speaker"] > 0)
         return {"ids": ids[kept], **{name: part[kept] for name, part in parts.items()}}
 
     def _ranked(
