@@ -294,23 +294,21 @@ def growth(work: Path, most: int) -> list[Row]:
 def large(folder: Path, count: int, within: int | None) -> list[Row]:
     """Each step in a process of its own; where the kernel holds them to so much memory, the queries once more within
     a quarter of the datastore's size."""
-    rows = []
-    for step in ("build", "open", "mixed", *(("mixed",) if within else ()), "append", "forget"):
-        name = step
-        if rows and step == "mixed" == rows[-1][""]:
-            room = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) // 4
-            name = f"mixed, within {room / 1e9:.2f} GB"
-        else:
-            room = within
-        say(f"large: {name}")
-        command = [sys.executable, __file__, str(folder), "--step", step, "--large", str(count)]
+    rows, steps = [], ["build", "open", "mixed", "append", "forget"]
+    if within:
+        steps.insert(3, "mixed, within a quarter")
+    for step in steps:
+        quarter = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) // 4
+        room = quarter if step.endswith("quarter") else within
+        say(f"large: {step}")
+        command = [sys.executable, __file__, str(folder), "--step", step.partition(",")[0], "--large", str(count)]
         if within is not None:  # pages that are there already would be counted to nobody
             for file in folder.rglob("*.safetensors"):
                 with file.open("rb") as content:
                     os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         with held(room) as join:
             done = subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=join)
-        rows.append(json.loads(done.stdout) | {"": name})
+        rows.append(json.loads(done.stdout) | {"": step})
     return rows
 
 

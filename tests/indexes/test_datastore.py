@@ -340,3 +340,36 @@ def test_codes_of_which_nothing_was_learned_find_most_of_what_is_nearest_in_a_na
     true = faiss.knn(units[:100], units[100:], 32)[1]
     near = faiss.knn(units[:100], quantizer.decode(codes[100:]), 160)[1]
     assert np.mean([np.isin(one, some).mean() for one, some in zip(true, near, strict=True)]) > 0.9
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 64, 384, 1536])
+def test_units_of_any_width_are_found_by_codes_of_which_nothing_was_learned(dim):
+    units = np.random.default_rng(dim).normal(size=(400, dim)).astype(np.float32)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    spans = np.stack([np.arange(400), np.arange(400) + 1], axis=1)
+    with Memory() as memory:
+        limits = Limits(exact=100, segment=150, minimum=20)
+        store = Datastore(memory.records, "embeddings-units", dim, limits=limits)
+        memory.store("k", "text")
+        store.append(
+            [Entries(1, units[at : at + 50], np.zeros(50, int), spans[at : at + 50]) for at in range(0, 400, 50)]
+        )
+        assert store.stats()["search"] == "all codes"
+        entries, distances = store.search(units[:50], 8)
+        alone = np.concatenate([store.search(one[None], 8)[0] for one in units[:50]])
+    true = np.sort(np.square(units[:50, None] - units[None]).sum(axis=2), axis=1)[:, :8]
+    assert (alone == entries).all()
+    assert distances[:, 0] == pytest.approx(0, abs=1e-3)
+    assert np.mean(distances <= true[:, -1:] + 1e-3) > 0.99
+
+
+def test_clouds_that_a_thousand_cells_of_a_few_axes_do_not_hold_get_more_of_both():
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(4_096, 64)).astype(np.float32)
+    clouds = centres[draw.integers(0, 4_096, 66_000)] + 0.3 * draw.normal(size=(66_000, 64)).astype(np.float32)
+    quantizer = Quantizer.train(clouds[:65_536])
+    assert quantizer.cells.shape[0] == 2_048 and quantizer.cells.shape[1] > 24
+    near = faiss.knn(clouds[65_536:66_000], clouds[:65_536], 10)[1]
+    home = quantizer.encode(clouds[:65_536])[0][near]
+    looked = quantizer.probed(clouds[65_536:66_000], quantizer.probes)[1]
+    assert (home[:, :, None] == looked[:, None, :]).any(axis=2).mean() > 0.97

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extmem import Memory
-from extmem.indexes.keyword import K1, K_CJK, B, KeywordIndex
+from extmem.indexes.keyword import K1, K_CJK, B, KeywordIndex, Matches
+from extmem.indexes.postings import BLOCK
 from extmem.text.terms import asked, is_cjk, telling, terms
 
 TEXTS = {
@@ -124,3 +125,32 @@ def test_forgetting_takes_an_index_of_an_earlier_version_away(tmp_path):
         indexed_by_fts5(memory)
         memory.forget("k")
     assert b"quick" not in b"".join(path.read_bytes() for path in (tmp_path / "m").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("place", [None, "memory"])
+def test_records_without_a_word_are_taken_in_and_found_by_nobody(tmp_path, place):
+    with Memory(place and tmp_path / place) as memory:
+        memory.store("🙂", "…")
+        assert memory.search("anything") == [] and memory.verify() == []
+        memory.store("k", "anything")
+        assert [hit.key for hit in memory.search("anything")] == ["k"]
+        memory.forget("🙂")
+        assert memory.verify() == []
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_the_best_are_those_of_all_by_score_and_then_by_order(k, seed):
+    draw = np.random.default_rng(seed)
+    held, scores = [], np.zeros(2 * BLOCK, np.float32)
+    for _ in range(draw.integers(1, 4)):
+        places = np.unique(draw.integers(0, 2 * BLOCK, draw.integers(0, 40)))
+        given_ = draw.integers(1, 4, len(places)).astype(np.float32)
+        held.append((places, given_))
+        scores[places] += given_
+    nothing = np.ones(len(held), np.float32)
+    matches = Matches(["t"] * len(held), 100, nothing, nothing, held, np.array([0, 3]), scores)
+    ids, found = matches.best(k)
+    order = np.lexsort((np.arange(2 * BLOCK), -scores))[:k]
+    order = order[scores[order] > 0]
+    assert ids.tolist() == [int(place) if place < BLOCK else int(place) + 2 * BLOCK for place in order]
+    assert found.tolist() == scores[order].tolist()

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,8 +22,9 @@ from letters import Letters
 
 from extmem import Memory
 from extmem.errors import InvalidInput
-from extmem.indexes.datastore import Datastore, Limits
-from extmem.indexes.vectors import BEGINS, HEAD, TOGETHER, VectorIndex, parts
+from extmem.indexes.datastore import Datastore, Entries, Limits
+from extmem.indexes.quantizer import Quantizer
+from extmem.indexes.vectors import BEGINS, HEAD, QUANTIZERS, TOGETHER, VectorIndex, parts
 from extmem.reading import Span
 from extmem.text.encoder import Encoder
 
@@ -309,13 +311,78 @@ def test_many_embeddings_are_found_by_codes_that_no_record_has_a_part_in(tmp_pat
 
 
 def test_a_query_that_is_scanned_by_several_threads_finds_the_same(tmp_path, monkeypatch):
+    answers, before = [], faiss.omp_get_max_threads()
     with Memory(tmp_path / "memory") as memory:
         memory.store_many((f"t{number}", f"{number:b} {number:x} {number * 7919:x}") for number in range(700))
+        coded(memory).catch_up()
+        queries = Letters().encode_queries([f"{n:x} {n:b}" for n in range(0, 700, 13)])
+        try:
+            faiss.omp_set_num_threads(4)
+            for part in (1 << 40, 1):
+                monkeypatch.setattr("extmem.indexes.scanner.PART", part)
+                view = coded(memory).datastore.view()
+                assert len(view.segments) % 4, "the lists do not come out even"
+                answers.append([view.search(query[None], 50) for query in queries])
+        finally:
+            faiss.omp_set_num_threads(before)
+    for (entries, distances), (other, same) in zip(*answers, strict=True):
+        assert (entries == other).all() and (distances == same).all()
+
+
+def test_many_passages_of_few_records_are_coded_as_they_come_and_opening_again_writes_nothing(tmp_path):
+    with Memory(tmp_path / "memory") as memory:
+        memory.store_many((f"t{number}", f"{number:x} {number * 7:b}. " * 90) for number in range(60))
         index = coded(memory)
         index.catch_up()
-        queries, answers = index.encoder.encode_queries([f"{n:x} {n:b}" for n in range(0, 700, 13)]), []
-        for part in (1 << 40, 0):
-            monkeypatch.setattr("extmem.indexes.scanner.PART", part)
-            answers.append([index.datastore.search(query[None], 50) for query in queries])
-        for (entries, distances), (other, same) in zip(*answers, strict=True):
-            assert (entries == other).all() and (distances == same).all()
+        assert len(index.datastore) > 200 > len(memory) and index.datastore.stats()["search"] == "all codes"
+        first = found(memory, index, "3f 101")
+    with Memory(tmp_path / "memory") as memory:
+        index, before = coded(memory), memory.records.generation()
+        assert index.catch_up() == 0 and found(memory, index, "3f 101") == first
+        assert memory.records.generation() == before and index.datastore.stats()["search"] == "all codes"
+
+
+def test_a_quantiser_is_kept_after_a_transaction_that_failed(tmp_path):
+    def entries(memory: Memory, numbers: range) -> list[Entries]:
+        vectors = Letters().encode([f"{number:x} {number:b}" for number in numbers])
+        nothing = np.zeros(1, np.int32), np.array([[0, 1]])
+        ids = [memory.record(f"t{number}").id for number in numbers]
+        return [Entries(number, vector[None], *nothing) for number, vector in zip(ids, vectors, strict=True)]
+
+    with Memory(tmp_path / "memory") as memory:
+        memory.store_many((f"t{number}", "text") for number in range(300))
+        store = coded(memory).datastore
+        with pytest.raises(RuntimeError), memory.transaction():
+            store.append(entries(memory, range(300)))
+            raise RuntimeError
+        assert len(store) == 0 and not memory.records.ledger("datastore")
+        with memory.transaction():
+            store.append(entries(memory, range(300)))
+        again = coded(memory).datastore
+        assert again.stats()["search"] == store.stats()["search"] == "all codes" and again.verify() == []
+        with memory.transaction():
+            store.clear()
+        assert memory.records.ledger("datastore") == {}
+        with memory.transaction():
+            store.append(entries(memory, range(250)))
+        assert coded(memory).datastore.stats()["search"] == "all codes"
+
+
+def test_embeddings_of_a_version_before_keep_the_quantiser_that_was_learned_for_them(tmp_path):
+    texts = [f"{number:b} {number:x} {number * 7919:x}" for number in range(500)]
+    learned = Quantizer.train(Letters().encode(texts))
+    with Memory(tmp_path / "memory") as memory:
+        memory.store_many((f"t{number}", text) for number, text in enumerate(texts))
+        index = index_of(memory)
+        index.catch_up()
+        before = found(memory, index, texts[7])
+        with memory.transaction():
+            name = f"{QUANTIZERS}/{index.encoder.fingerprint}.safetensors"
+            memory.records.write_file(name, learned.to_bytes())
+        index = coded(memory)
+        index.catch_up()
+        assert index.datastore.stats()["search"].endswith(f"of {len(learned.cells)} cells, for recall 0.99")
+        assert found(memory, index, texts[7])[0] == before[0]
+        memory.store("new", "a new text")
+        index.catch_up()
+        assert coded(memory).datastore.stats()["search"] == index.datastore.stats()["search"]

@@ -42,7 +42,6 @@ from extmem.adapters.turns import OTHERS, USER, Turn, Turns
 from extmem.errors import InvalidInput
 from extmem.indexes.base import VECTORS, text_of
 from extmem.indexes.datastore import Datastore, Entries
-from extmem.indexes.quantizer import Quantizer
 from extmem.memory import Memory
 from extmem.records.base import Record
 from extmem.records.where import Where, filtered
@@ -91,8 +90,6 @@ class ExtmemVectorStore(BasePydanticVectorStore):
                     added[record.id] = unit(node.embedding)
             if added:
                 datastore = self._vectors(len(next(iter(added.values()))))
-                if datastore.wants_quantizer(len(added)):
-                    datastore.keep_quantizer(Quantizer.of_units(datastore.dim))
                 datastore.append([_entry(number, vector, datastore.dim) for number, vector in added.items()])
         return [node.node_id for node in nodes]
 

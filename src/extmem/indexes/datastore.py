@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extmem.errors import InvalidInput, MemoryFormatError
-from extmem.indexes.base import Index
+from extmem.indexes.base import Index, is_embeddings
 from extmem.indexes.first_format import first_format
-from extmem.indexes.quantizer import RECALL, Quantizer
+from extmem.indexes.quantizer import RECALL, Quantizer, unit_width
 from extmem.indexes.segment import Columns, Segment, damaged, floats, joined, written
 from extmem.indexes.view import View
 from extmem.reading import Reading, Span
@@ -69,7 +69,7 @@ class Datastore(Index):
         self.quantizer, self.limits = quantizer, limits
         self._kind = f"segments:{fingerprint}"
         self._folder = f"datastores/{fingerprint}"
-        self._own = f"{self._folder}/quantizer.safetensors"  # of a model that does not bring one
+        self._own = f"{self._folder}/quantizer.safetensors"  # where no model brings one
         self._opened: dict[str, Segment] = {}
         self._view = View((), dim, quantizer, limits.exact)
         self._names: list[str] = []
@@ -94,10 +94,6 @@ class Datastore(Index):
         with self._lock:
             if self.quantizer is None:
                 self.quantizer, self._seen, self._names = quantizer, None, []
-
-    def wants_quantizer(self, more: int) -> bool:
-        """Whether with so many entries more it is a large one that nothing brought a quantiser to."""
-        return self.quantizer is None and len(self) + more > self.limits.exact
 
     def keep_quantizer(self, quantizer: Quantizer) -> None:
         """Keeps a quantiser, that no entry may have a part in, with the entries; call it inside the records'
@@ -186,7 +182,8 @@ class Datastore(Index):
         return None if note is None else note["mixture"]
 
     def append(self, entries: Sequence[Entries]) -> None:
-        """Adds entries; call it inside the records' transaction, with the records they belong to. Raises
+        """Adds entries; call it inside the records' transaction, with the records they belong to. Embeddings, vectors
+        of length 1, get a quantiser of which nothing was learned as soon as they are many. Raises
         InvalidInput for keys of another width or with NaN, and where a compact datastore has no quantiser."""
         self._meet_own()
         new = [self._columns(part) for part in entries if len(part.tokens)]
@@ -194,10 +191,14 @@ class Datastore(Index):
             return
         if not self._about():
             self.choose(PRESETS[0])
+        ledger = self.records.ledger(self._kind)
+        many = sum(note["entries"] for note in ledger.values()) + sum(map(len, new)) > self.limits.exact
+        coded = is_embeddings(self.fingerprint) and unit_width(self.dim) <= 16
+        if many and coded and not self._about().get("quantizer"):
+            self.keep_quantizer(self.quantizer or Quantizer.of_units(self.dim))
         parts = [self._coded(joined(new))]  # coded together: many records of one entry each are one call of FAISS
         if self.preset == "compact":
             parts[0] = replace(parts[0], keys=None)
-        ledger = self.records.ledger(self._kind)
         count = sum(map(len, parts))
         for name in reversed(ledger):
             there = ledger[name]["entries"]

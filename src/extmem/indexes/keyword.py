@@ -37,7 +37,7 @@ from extmem.records.base import Record, Records, short_name
 from extmem.text.terms import LONGEST, asked, forget_words, is_cjk, plain, telling, terms
 
 FORMAT = 3  # of terms and postings: an index of another one is derived anew
-BATCH = 2 * BLOCK  # records taken in by one transaction: a row of a block is written once, and fewer pages twice
+BATCH = 2 * BLOCK  # records taken in by one transaction: the more, the fewer pages are written again
 WORDS = 1_000  # of a query that count
 FAR = 50_000  # ids of other namespaces that may be looked through again
 K1, B = 0.1, 0.1  # which words a record holds tells more than how often (docs/search.md)
@@ -266,7 +266,7 @@ class KeywordIndex(Index):
             missing = (record for record in self.records.iterate() if record.id not in self._documents)
             fresh = sorted(map(_document, missing), key=lambda document: document.id)
         else:
-            fresh = [_document(record) for record in map(self.records.by_id, new) if record is not None]
+            fresh = [_document(record) for _, record in sorted(self.records.by_ids(new).items())]
         self._postings.add(fresh)
         self._documents |= {document.id: document for document in fresh}
         self._seen, self._open = seen, set(new) if self.records.in_transaction else set()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -72,7 +72,7 @@ class Postings(ABC):
 
     def add(self, documents: Iterable[Document]) -> None:
         """Enters documents, whose ids are greater than all before them."""
-        new = list(documents)
+        new = [one for one in documents if one.counts]
         if not new:
             return
         numbers = {term: number for number, term in enumerate({term for one in new for term in one.counts})}
@@ -90,7 +90,7 @@ class Postings(ABC):
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
         packed, cuts, names = postings[order].tobytes(), [*(starts * POSTING.itemsize).tolist(), None], list(numbers)
         at = [(names[row // blocks], row % blocks) for row in rows[starts].tolist()]
-        held = {one: packed[first:last] for one, first, last in zip(at, cuts, cuts[1:], strict=False)}
+        held = {one: packed[first:last] for one, (first, last) in zip(at, pairwise(cuts), strict=True)}
         self.extend({one: held[one] for one in sorted(held)})  # neighbours in the table, one after the other
 
     def remove(self, document: Document) -> None:

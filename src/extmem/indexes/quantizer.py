@@ -9,8 +9,8 @@ registers (André et al. 2015); each piece holds an axis along which vectors dif
 little. Codes are of the vector itself and not of what is left of it beside its cell: a query needs one table of
 distances, not one for each cell.
 
-A quantiser is learned from a model's training states and belongs to the model. No entry of a datastore leaves
-a trace in it, so none has to be taken out of it when the entry is forgotten.
+A quantiser is learned from a model's training states and belongs to the model, or from nothing at all (`of_units`). No
+entry of a datastore leaves a trace in it, so none has to be taken out of it when the entry is forgotten.
 Shapes: N vectors, D width, C cells, E width of a cell, M pieces of a code, Q queries.
 """
 
@@ -30,9 +30,11 @@ from safetensors.numpy import load, save
 
 from extmem.errors import MemoryFormatError
 
-CELLS = (1024, 39), (2048, 32)  # at most so many cells, each of so many vectors at least; the first that do
+CELLS = 1024  # or twice as many, where these do not do
 SAMPLE = 65_536  # vectors that a quantiser is learned from
-PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(37)})  # cells that a query may look into: 4 to 256
+PER_CELL, PER_MORE = 39, 32  # vectors that a cell is learned from, at least
+MOST = 128  # cells that a query may look into, or twice as many,
+PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(37)})  # of these numbers
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.9925  # the part of them that lies in the cells looked into: the codes miss some more
 _TELL = 0.9  # the part of the variance that the axes of the cells have
@@ -61,23 +63,24 @@ class Quantizer:
         turned = np.ascontiguousarray(vectors @ axes.T, dtype=np.float32)
         narrow = np.ascontiguousarray(turned[:, : _cell_width(turned.var(axis=0))])
         asked, found = _aside(vectors)
-        for most, each in CELLS:
-            cells = _cells(narrow, max(1, min(most, len(vectors) // each)), each)
-            probes, enough = _probes(narrow[asked], narrow[~asked], found, cells)
-            if enough:
-                break
+        cells = _cells(narrow, max(1, min(CELLS, len(vectors) // PER_CELL)))
+        probes, do = _probes(narrow[asked], narrow[~asked], found, cells, MOST)
+        if not do and len(vectors) >= 2 * CELLS * PER_MORE:
+            cells = _cells(narrow, 2 * CELLS)
+            probes, _ = _probes(narrow[asked], narrow[~asked], found, cells, 2 * MOST)
         return cls(axes, cells, _fewest(turned, asked, found), probes)
 
     @classmethod
     def of_units(cls, dim: int) -> Quantizer:
         """For vectors of length 1 and this width of which nothing is known, and which may lie anywhere, as embeddings
-        of a domain's texts do: one cell, and codes of numbers as they are along axes drawn at random, where all of them
-        are nearly normal with a variance of 1 / D, whatever the vectors are (Gao and Long 2024, section 3.1)."""
+        of a domain's texts do: one cell, and codes of two numbers a piece, more where they are wide, along axes drawn
+        at random, where all of them are nearly normal with a variance of 1 / D, whatever the vectors are (Gao and Long
+        2024, section 3.1)."""
         draw = np.random.default_rng(0)
         axes = np.linalg.qr(draw.standard_normal((dim, dim)))[0].astype(np.float32)
-        count = pieces(dim)[-1]
-        piece = _codebook(draw.standard_normal((32_768, dim // count)).astype(np.float32) / np.sqrt(dim), 1)
-        return cls(axes, np.zeros((1, _least_width(dim)), np.float32), np.repeat(piece, count, axis=0), 1)
+        width = unit_width(dim)
+        piece = _codebook(draw.standard_normal((32_768, width)).astype(np.float32) / np.float32(math.sqrt(dim)), 1)
+        return cls(axes, np.zeros((1, _least_width(dim)), np.float32), np.repeat(piece, dim // width, axis=0), 1)
 
     @classmethod
     def of_cells(cls, cells: NDArray[np.float32]) -> Quantizer:
@@ -234,14 +237,19 @@ def _cell_width(varied: NDArray[np.float32]) -> int:
     return min(len(varied), max(_least_width(len(varied)), telling))
 
 
-def _cells(narrow: NDArray[np.float32], count: int, each: int) -> NDArray[np.float32]:
-    """So many centres of vectors (N, E), of up to twice as many vectors as each needs, (C, E)."""
+def _cells(narrow: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """So many centres of vectors (N, E), (C, E)."""
     kmeans: Any = faiss.Kmeans(
-        narrow.shape[1], count, niter=8, seed=1, min_points_per_centroid=1, max_points_per_centroid=2 * each
+        narrow.shape[1], count, niter=8, seed=1, min_points_per_centroid=1, max_points_per_centroid=2 * PER_CELL
     )
     kmeans.train(narrow)
     centres: NDArray[np.float32] = kmeans.centroids
     return centres
+
+
+def unit_width(dim: int) -> int:
+    """How many numbers a piece of a code `of_units` has: more than 16 tell nothing apart (a prime number of them)."""
+    return next(size for size in range(min(2, dim), dim + 1) if dim % size == 0 and dim // size <= _WIDEST)
 
 
 def pieces(dim: int) -> list[int]:
@@ -294,15 +302,21 @@ def _codebook(turned: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 
 def _probes(
-    asked: NDArray[np.float32], others: NDArray[np.float32], found: NDArray[np.int64], cells: NDArray[np.float32]
+    asked: NDArray[np.float32],
+    others: NDArray[np.float32],
+    found: NDArray[np.int64],
+    cells: NDArray[np.float32],
+    most: int,
 ) -> tuple[int, bool]:
-    """The fewest cells that hold enough of the nearest (A, 32) of those asked for, of which all are the first axes; and
-    whether they do."""
+    """The fewest cells, and no more than `most`, that hold enough of the nearest (A, 32) of those asked for, and
+    whether they do; of all vectors the first axes."""
     centres = faiss.IndexFlatL2(cells.shape[1])
     centres.add(cells)
     home = centres.search(others, 1)[1][:, 0][found]
-    order = centres.search(asked, min(PROBES[-1], len(cells)))[1]
+    order = centres.search(asked, min(most, len(cells)))[1]
     for count in PROBES:
         if (home[:, :, None] == order[:, None, :count]).any(axis=2).mean() >= _CELLS_FIND:
-            return min(count, len(cells)), 8 * count <= len(cells)
-    return min(PROBES[-1], len(cells)), False
+            return min(count, len(cells)), True
+        if count >= most:
+            break
+    return min(most, len(cells)), False

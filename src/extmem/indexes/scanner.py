@@ -55,13 +55,12 @@ class Scanner:
         ctypes.memmove(int(table.data().this), lists.ctypes.data, lists.nbytes)
         self._lists.ptr = faiss.swig_ptr(self._ids.view(np.uint8))
         weakref.finalize(self, _let_go, self._lists)
-        self._counted, self.probes = counted, quantizer.probes_among(counted)
-        self._looked = lists[:, :, 0].reshape(cells, -1).sum(axis=1) * np.uint64(quantizer.code_size)  # bytes, (C,)
-        self._wide = self.probes * len(segments)  # lists that a query looks through,
-        self._threads = max(1, min(faiss.omp_get_max_threads(), self._wide))
-        self._narrow = -(-self._wide // self._threads)  # and each of so many threads
-        self._many, self._one = self._index(self._wide), self._index(self._wide, ONE)
-        self._split = self._index(self._narrow, ONE)
+        self.probes = quantizer.probes_among(counted)
+        wide = self.probes * len(segments)  # lists that a query looks through,
+        looked = counted * quantizer.code_size * self.probes // cells  # and bytes, about
+        self._threads = max(1, min(faiss.omp_get_max_threads(), looked // PART, wide))
+        self._many = self._index(wide, counted)
+        self._one = self._index(-(-wide // self._threads), counted, ONE)
 
     def search(self, queries: NDArray[np.float32], wanted: int) -> tuple[Array, Array]:
         """The distances (Q, R) of the codes nearest to each query, and their entries, -1 where there are fewer.
@@ -72,32 +71,37 @@ class Scanner:
         count = len(self.segments)
         lists = (cells[:, :, None] * count + np.arange(count)).reshape(len(queries), -1)
         tables = self.quantizer.tables(queries, _reach(far))
-        if len(queries) == 1 and self._threads > 1 and self._looked[cells].sum() > PART * self._threads:
+        if len(queries) == 1:
             near, entries = self._alone(tables, wanted, lists)
         else:
-            index = self._one if len(queries) == 1 else self._many
-            near, entries = index.search_preassigned(tables, wanted, lists, np.zeros(lists.shape, np.float32))
+            near, entries = self._many.search_preassigned(tables, wanted, lists, np.zeros(lists.shape, np.float32))
         return -near, entries
 
     def _alone(self, tables: NDArray[np.float32], wanted: int, lists: Array) -> tuple[Array, Array]:
-        """One query, (1, R) each, by several threads: for FAISS several queries, each with a part of the lists."""
-        parts = np.full((self._threads, self._narrow), -1, np.int64)
+        """One query, (1, R) each, by as many threads as it is worth: for FAISS as many queries, each with a part of the
+        lists."""
+        if self._threads == 1:
+            found: tuple[Array, Array] = self._one.search_preassigned(
+                tables, wanted, lists, np.zeros(lists.shape, np.float32)
+            )
+            return found
+        parts = np.full((self._threads, self._one.nprobe), -1, np.int64)
         parts.reshape(-1)[: lists.size] = lists[0]
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(self._threads)
         try:
             tables = np.repeat(tables, self._threads, axis=0)
-            near, entries = self._split.search_preassigned(tables, wanted, parts, np.zeros(parts.shape, np.float32))
+            near, entries = self._one.search_preassigned(tables, wanted, parts, np.zeros(parts.shape, np.float32))
         finally:
             faiss.omp_set_num_threads(before)
         best = np.lexsort((entries.ravel(), -near.ravel()))[None, :wanted]
         return near.ravel()[best], entries.ravel()[best]
 
-    def _index(self, lists: int, how: int = 0) -> Any:
-        """FAISS's index that looks through so many lists, in one of FAISS's ways."""
+    def _index(self, lists: int, counted: int, how: int = 0) -> Any:
+        """FAISS's index of so many entries that looks through so many lists, in one of FAISS's ways."""
         index = self.quantizer.scanner(len(self.quantizer.cells) * len(self.segments))
         index.replace_invlists(self._lists, False)
-        index.ntotal, index.nprobe, index.implem = self._counted, lists, how
+        index.ntotal, index.nprobe, index.implem = counted, lists, how
         return index
 
 

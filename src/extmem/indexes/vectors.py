@@ -64,7 +64,7 @@ class VectorIndex(Index):
         and StorageError."""
         self._drop_others()
         done, total, added = 0, self.waiting(), 0
-        self._prepare(total)
+        self._take_old()
         while batch := self.records.since(self._through(), TOGETHER):
             held = self._held([record.id for record in batch])
             new = [record for record in batch if record.id not in held]
@@ -75,16 +75,12 @@ class VectorIndex(Index):
             progress(done, max(done, total))
         return added
 
-    def _prepare(self, more: int) -> None:
-        """Has a datastore that is about to be a large one quantised, in a way that no record has a part in."""
-        if not self.datastore.wants_quantizer(more):
-            return
-        learned = f"{QUANTIZERS}/{self.encoder.fingerprint}.safetensors"
-        if learned in self.records.files(QUANTIZERS):
-            self.datastore.use(Quantizer.from_bytes(self.records.read_file(learned)))
-        else:
-            with self.records.transaction():
-                self.datastore.keep_quantizer(Quantizer.of_units(self.encoder.dim))
+    def _take_old(self) -> None:
+        """Takes the quantiser that a version before learned for embeddings that are many already."""
+        if len(self.datastore) > self.datastore.limits.exact and self.datastore.quantizer is None:
+            learned = f"{QUANTIZERS}/{self.encoder.fingerprint}.safetensors"
+            if learned in self.records.files(QUANTIZERS):
+                self.datastore.use(Quantizer.from_bytes(self.records.read_file(learned)))
 
     def waiting(self) -> int:
         """How many records were stored since the last `catch_up`."""
@@ -176,11 +172,10 @@ class VectorIndex(Index):
         """Where each record's entries are, of the view that is there now."""
         view = self.datastore.view()
         if self._placed is None or self._placed[0] is not view:
-            ids = np.concatenate([np.empty(0, np.int64), *(segment.run_ids for segment in view.segments)])
-            sizes = [np.diff(segment.run_ends, prepend=0) for segment in view.segments]
-            counts = np.concatenate([np.empty(0, np.int64), *sizes])
-            order, starts = np.argsort(ids, kind="stable"), np.cumsum(counts) - counts
-            self._placed = view, _Rows(ids[order], starts[order], counts[order])
+            ids, ends = view.runs
+            counts = np.diff(ends, prepend=0)
+            order = np.argsort(ids, kind="stable")
+            self._placed = view, _Rows(ids[order], (ends - counts)[order], counts[order])
         return self._placed[1]
 
     def _encoded(self, records: Sequence[Record]) -> list[tuple[Record, Entries]]:

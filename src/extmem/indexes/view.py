@@ -67,19 +67,20 @@ class View:
     @property
     def sources(self) -> Array:
         """The ids of all records that entries came from."""
-        return np.unique(self._runs[0])
+        return np.unique(self.runs[0])
 
     def records(self, entries: Array) -> Array:
         """The ids of the records that entries came from, as they are shaped; int64."""
-        ids, ends = self._runs
+        ids, ends = self.runs
         found: Array = ids[np.searchsorted(ends, entries, "right")]
         return found
 
     def of(self, record_ids: Sequence[int]) -> Array:
         """The entries of these records, in order."""
-        ids, ends = self._runs
+        ids, ends = self.runs
         runs = np.flatnonzero(np.isin(ids, record_ids))
-        start, size = (ends - np.diff(ends, prepend=0))[runs], np.diff(ends, prepend=0)[runs]
+        sizes = np.diff(ends, prepend=0)
+        start, size = (ends - sizes)[runs], sizes[runs]
         last = np.cumsum(size)
         found: Array = np.arange(size.sum()) + np.repeat(start - (last - size), size)
         return found
@@ -103,7 +104,7 @@ class View:
         return count
 
     @cached_property
-    def _runs(self) -> tuple[Array, Array]:
+    def runs(self) -> tuple[Array, Array]:
         """The record that each stretch of entries came from, and the entry it ends before, int64 each."""
         ends = [segment.run_ends + start for segment, start in zip(self.segments, self.starts, strict=True)]
         nothing = np.empty(0, np.int64)
@@ -269,8 +270,8 @@ class View:
 
 
 def _each(find: Callable[[int], None], starts: range, threads: int) -> None:
-    """Calls `find` for each start, on so many threads, FAISS's own in each of them one: where FAISS, NumPy and PyTorch
-    each wait for threads of their own, they wait for each other's."""
+    """Calls `find` for each start, on so many threads, FAISS's own in each of them one (a query alone may take more):
+    where FAISS, NumPy and PyTorch each wait for threads of their own, they wait for each other's."""
 
     def alone(start: int) -> None:
         before = faiss.omp_get_max_threads()  # this thread's

@@ -58,8 +58,7 @@ def terms(text: str) -> list[str]:
     if _DIGIT.search(text):
         runs = (run for word in words if not word.isalpha() for run in _RUN.findall(word))
         mixed = (run for run in runs if not run.isalpha() and not run.isdecimal())
-        parts = (part for run in mixed for part in _PART.findall(run))
-        found += [part[:LONGEST] if part.isdecimal() else _term(part) for part in parts]
+        found += [_term(part) for run in mixed for part in _PART.findall(run)]
     return found
 
 
