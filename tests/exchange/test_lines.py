@@ -108,13 +108,13 @@ def test_importing_twice_adds_nothing_to_a_key_with_history_or_validity(tmp_path
 
 @pytest.mark.parametrize("place", ["RAM", "disk"])
 def test_what_begins_and_ends_meanwhile_is_exported_once_and_what_has_expired_is_not(tmp_path, place):
-    memory, soon = Memory(None if place == "RAM" else tmp_path / "m"), time.time() + 1
+    memory, soon = Memory(None if place == "RAM" else tmp_path / "m"), time.time() + 2
     for here in (memory, memory.namespace("alice")):
         here.store("begins", 1, valid_from=soon)
         here.store("ends", 1, valid_from=1.0, valid_to=soon)
-        here.store("expires", 1, ttl=0.01)
+        here.store("expires", 1, ttl=0.5)
         here.store("stays", 1)
-    time.sleep(0.1)
+    time.sleep(0.6)
     assert memory.records.find("expires") is not None, "nothing has settled"
     count = export(memory, tmp_path / "a.jsonl", lambda done: time.sleep(done and max(0.0, soon + 0.1 - time.time())))
     keys = [json.loads(line).get("key") for line in (tmp_path / "a.jsonl").read_text().splitlines()[1:]]
