@@ -2,12 +2,12 @@
 
 Knows: vectors. Does not know: entries, records, files, how codes are scanned.
 
-Vectors are turned to their principal axes first. The cells are centres of the first three eighths of these, or of as
-many as have most of the variance (a large datastore looks into a few cells only). The code is a product quantiser's
-(Jégou et al. 2011) with sixteen centres a piece, so that a piece takes four bits and is scanned in the processor's
-registers (André et al. 2015); each piece holds an axis along which vectors differ much and one along which they differ
-little. Codes are of the vector itself and not of what is left of it beside its cell: a query needs one table of
-distances, not one for each cell.
+Vectors are turned to their principal axes first. The cells are centres of the first three eighths of these (a large
+datastore looks into a few cells only); where such cells do not do, of as many as have most of the variance. The code
+is a product quantiser's (Jégou et al. 2011) with sixteen centres a piece, so that a piece takes four bits and is
+scanned in the processor's registers (André et al. 2015); each piece holds an axis along which vectors differ much and
+one along which they differ little. Codes are of the vector itself and not of what is left of it beside its cell: a
+query needs one table of distances, not one for each cell.
 
 A quantiser is learned from a model's training states and belongs to the model, or from nothing at all (`of_units`). No
 entry of a datastore leaves a trace in it, so none has to be taken out of it when the entry is forgotten.
@@ -30,14 +30,14 @@ from safetensors.numpy import load, save
 
 from extmem.errors import MemoryFormatError
 
-CELLS = 1024  # or twice as many, where these do not do
+CELLS = 1024  # at most, or twice as many where these do not do
 SAMPLE = 65_536  # vectors that a quantiser is learned from
 PER_CELL, PER_MORE = 39, 32  # vectors that a cell is learned from, at least
 MOST = 128  # cells that a query may look into, or twice as many,
 PROBES = sorted({round(4 * 2 ** (step / 6)) for step in range(37)})  # of these numbers
 RECALL = 0.99  # the part of the 32 nearest that a search is to find
 _CELLS_FIND = 0.9925  # the part of them that lies in the cells looked into: the codes miss some more
-_TELL = 0.9  # the part of the variance that the axes of the cells have
+_TELL = 0.9  # the part of the variance that the axes of the cells have then
 CUT = 2.0  # standard deviations (docs/log.md)
 _WIDEST = 256  # pieces: their distances are added up in 16 bits
 _HALVED = 64  # width from which codes of fewer pieces are tried,
@@ -47,8 +47,8 @@ _WORSE = 0.01  # and how much less of the nearest they may find
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """`axes` (D, D) float32, a row each, the principal one first; `cells` (C, E) and `codebook` (M, 16, D / M)
-    float32; among SAMPLE entries a query looks into `probes` cells."""
+    """`axes` (D, D) float32, a row each, the principal one first where they were learned; `cells` (C, E) and
+    `codebook` (M, 16, D / M) float32; among SAMPLE entries a query looks into `probes` cells."""
 
     axes: NDArray[np.float32]
     cells: NDArray[np.float32]
@@ -61,13 +61,15 @@ class Quantizer:
         of vectors kept aside lie in them; codes of as few pieces as tell these as well as more would."""
         axes = _axes(vectors)
         turned = np.ascontiguousarray(vectors @ axes.T, dtype=np.float32)
-        narrow = np.ascontiguousarray(turned[:, : _cell_width(turned.var(axis=0))])
+        narrow = np.ascontiguousarray(turned[:, : _least_width(len(axes))])
         asked, found = _aside(vectors)
         cells = _cells(narrow, max(1, min(CELLS, len(vectors) // PER_CELL)))
         probes, do = _probes(narrow[asked], narrow[~asked], found, cells, MOST)
-        if not do and len(vectors) >= 2 * CELLS * PER_MORE:
-            cells = _cells(narrow, 2 * CELLS)
-            probes, _ = _probes(narrow[asked], narrow[~asked], found, cells, 2 * MOST)
+        if not do:
+            wide = np.ascontiguousarray(turned[:, : _telling_width(turned.var(axis=0))])
+            more = 1 + (len(vectors) >= 2 * CELLS * PER_MORE)
+            cells = _cells(wide, more * len(cells))
+            probes, _ = _probes(wide[asked], wide[~asked], found, cells, more * MOST)
         return cls(axes, cells, _fewest(turned, asked, found), probes)
 
     @classmethod
@@ -129,9 +131,7 @@ class Quantizer:
 
     @cached_property
     def _centres(self) -> faiss.IndexFlatL2:
-        index = faiss.IndexFlatL2(self.cells.shape[1])
-        index.add(np.ascontiguousarray(self.cells, np.float32))
-        return index
+        return _flat(self.cells)
 
     @cached_property
     def _coded_axes(self) -> NDArray[np.float32]:
@@ -231,10 +231,17 @@ def _least_width(dim: int) -> int:
     return max(min(dim, 8), dim * 3 // 8)
 
 
-def _cell_width(varied: NDArray[np.float32]) -> int:
-    """How many of the axes, by the variances along them (D,), the cells are of."""
+def _telling_width(varied: NDArray[np.float32]) -> int:
+    """How many of the axes, by the variances along them (D,), tell most of vectors apart."""
     telling = int(np.searchsorted(np.cumsum(varied), _TELL * varied.sum())) + 1
     return min(len(varied), max(_least_width(len(varied)), telling))
+
+
+def _flat(vectors: NDArray[np.float32]) -> faiss.IndexFlatL2:
+    """FAISS's index of vectors that are all compared."""
+    index = faiss.IndexFlatL2(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return index
 
 
 def _cells(narrow: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -310,8 +317,7 @@ def _probes(
 ) -> tuple[int, bool]:
     """The fewest cells, and no more than `most`, that hold enough of the nearest (A, 32) of those asked for, and
     whether they do; of all vectors the first axes."""
-    centres = faiss.IndexFlatL2(cells.shape[1])
-    centres.add(cells)
+    centres = _flat(cells)
     home = centres.search(others, 1)[1][:, 0][found]
     order = centres.search(asked, min(most, len(cells)))[1]
     for count in PROBES:
