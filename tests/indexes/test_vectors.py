@@ -386,3 +386,35 @@ def test_embeddings_of_a_version_before_keep_the_quantiser_that_was_learned_for_
         memory.store("new", "a new text")
         index.catch_up()
         assert coded(memory).datastore.stats()["search"] == index.datastore.stats()["search"]
+
+
+def test_threads_that_search_while_another_stores_and_forgets_find_what_is_there(tmp_path, monkeypatch):
+    """Segments are written anew all the time, and the files of a moment that a thread still reads are deleted."""
+    monkeypatch.setattr("extmem.indexes.vectors.LIMITS", Limits(exact=100, segment=64, minimum=8))
+    failed, stop = list[str](), threading.Event()
+    with Memory(tmp_path / "memory") as memory:
+        memory.store_many((f"k{number}", f"the number {number:b}") for number in range(300))
+        memory.embed(Letters())
+
+        def ask(start: int) -> None:
+            number = start
+            while not stop.is_set():
+                number = (number + 7) % 150
+                try:
+                    hits = memory.search(f"the number {number:b}", k=3)
+                    if f"k{number}" not in [hit.key for hit in hits]:
+                        failed.append(f"k{number} was not found")
+                except Exception as error:
+                    failed.append(repr(error))
+
+        threads = [threading.Thread(target=ask, args=(start,)) for start in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(300, 420):
+            memory.store(f"k{number}", f"the number {number:b}")
+            memory.forget(f"k{number - 100}")
+            memory.embed()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert failed == [] and memory.verify() == []

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extmem.errors import InvalidInput
+from extmem.indexes.base import of_one_moment
 from extmem.memory import Memory
 from extmem.records.base import Record
 from extmem.records.where import Where, filtered
@@ -22,12 +23,15 @@ def fitting(memory: Memory, nearest: Callable[[int], list[int]], k: int, where: 
         raise InvalidInput(f"k is {k!r}: give a whole number, at least 1.", k)
     memory.timeline.settle()
     passes, wanted = filtered(where), k
+
+    def read() -> tuple[list[int], list[Record]]:
+        ids = nearest(wanted)
+        there = memory.records.by_ids(ids)
+        found = [record for number in ids if (record := there.get(number)) is not None and passes(record)]
+        return ids, [record for record in found if memory.timeline.fresh(record) is record]
+
     while True:
-        with memory.records.reading():
-            ids = nearest(wanted)
-            there = memory.records.by_ids(ids)
-            found = [record for number in ids if (record := there.get(number)) is not None and passes(record)]
-            found = [record for record in found if memory.timeline.fresh(record) is record]
+        ids, found = of_one_moment(memory.records, read)
         if len(found) >= k or len(ids) < wanted:
             return found[:k]
         wanted *= 4

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
 
-from extmem.records.base import Record
+from extmem.errors import MemoryFormatError
+from extmem.records.base import Record, Records
 
 EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
 VECTORS = "vectors-"  # … of those whose entries are vectors that a program gave, one a record
 EMBEDDED = "embedded"  # the kind of the ledger's notes on them: {"through": the last record's id, "format"}
+AGAIN = 8  # times that a reading is begun anew
 TRAINED = "trained"  # … on what tasks learned: {"field", "through": the last record's id, "about"}
+
+T = TypeVar("T")
 
 
 class Index(ABC):
@@ -35,6 +41,21 @@ def text_of(record: Record) -> str:
     if value is None or isinstance(value, bytes):
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def of_one_moment(records: Records, read: Callable[[], T]) -> T:
+    """What `read` gives inside a reading; once more where the files of that moment are gone, as others wrote since."""
+    for _ in range(AGAIN):
+        moment: object = None
+        try:
+            with records.reading():
+                moment = records.generation()
+                return read()
+        except MemoryFormatError:
+            if records.generation() == moment:
+                raise
+    with records.reading():
+        return read()
 
 
 def is_embeddings(fingerprint: str) -> bool:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,6 +76,7 @@ class Datastore(Index):
         self._names: list[str] = []
         self._seen: object = None
         self._lock = threading.RLock()  # a view and the names of its segments belong together
+        self._mine = threading.local()  # what a thread looked at last, when that was, while anyone holds it
 
     def __len__(self) -> int:
         return len(self.view())
@@ -129,10 +131,14 @@ class Datastore(Index):
             self.records.ledger_put("datastore", self.fingerprint, {"dim": self.dim, "preset": preset})
 
     def view(self) -> View:
-        """All entries as the ledger has them now, whoever wrote them; the view stays as it is. Raises
-        MemoryFormatError where a segment is missing or damaged."""
+        """All entries as the ledger has them now, whoever wrote them; the view stays as it is, and inside a reading it
+        is the same one as long as it is held, though its files may be gone. Raises MemoryFormatError where a segment is
+        missing or damaged."""
+        seen = self.records.generation()
+        last: tuple[object, Callable[[], View | None]] = getattr(self._mine, "last", (None, lambda: None))
+        if last[0] == seen and (view := last[1]()) is not None:
+            return view
         with self._lock:
-            seen = self.records.generation()
             if seen != self._seen:
                 self._meet_own()
                 ledger = self.records.ledger(self._kind)
@@ -149,6 +155,7 @@ class Datastore(Index):
                     self._opened, self._names = opened, list(ledger)
                     self._view = View(list(opened.values()), self.dim, self.quantizer, self.limits.exact)
                 self._seen = seen
+            self._mine.last = seen, weakref.ref(self._view)
             return self._view
 
     def holds(self, record_id: int) -> bool:

@@ -170,13 +170,13 @@ class VectorIndex(Index):
 
     def _rows(self) -> _Rows:
         """Where each record's entries are, of the view that is there now."""
-        view = self.datastore.view()
-        if self._placed is None or self._placed[0] is not view:
+        view, placed = self.datastore.view(), self._placed  # which other threads set as well
+        if placed is None or placed[0] is not view:
             ids, ends = view.runs
             counts = np.diff(ends, prepend=0)
             order = np.argsort(ids, kind="stable")
-            self._placed = view, _Rows(ids[order], (ends - counts)[order], counts[order])
-        return self._placed[1]
+            placed = self._placed = view, _Rows(ids[order], (ends - counts)[order], counts[order])
+        return placed[1]
 
     def _encoded(self, records: Sequence[Record]) -> list[tuple[Record, Entries]]:
         """The records that have text, and their entries."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extmem.errors import InvalidInput, ModelError, StorageError
-from extmem.indexes.base import text_of
+from extmem.indexes.base import of_one_moment, text_of
 from extmem.indexes.keyword import KeywordIndex, Matches, group_label, is_grouped, speaker_label
 from extmem.reading import Hit, Span
 from extmem.records.base import Record, Records
@@ -30,6 +30,7 @@ from extmem.text.terms import STOP_WORDS, asked, content, matching, plain, terms
 
 if TYPE_CHECKING:
     from extmem.indexes.vectors import VectorIndex
+    from extmem.indexes.view import View
 
 POOL = 200  # candidates by words, and as many by meaning
 FIRST = 64  # candidates of which the groups are looked at
@@ -84,6 +85,7 @@ class Search:
     def __init__(self, records: Records, keyword: KeywordIndex, vectors: VectorIndex | None) -> None:
         self.records, self.keyword, self.vectors = records, keyword, vectors
         self._seen: dict[int, Record] = {}  # what was read in this reading
+        self._view: View | None = None  # held, so that all of it asks the same one
 
     def hits(
         self, query: str, k: int, fits: Callable[[Record], bool], around: int = 0, diversity: float = 0.0
@@ -98,12 +100,17 @@ class Search:
                     self.vectors.catch_up()
                 except (ModelError, StorageError) as error:  # a server that is down, a disk that may not be written
                     warnings.warn(f"searching by what is embedded already: {error}", stacklevel=4)
-            with self.records.reading():
-                if not self.keyword.is_behind():  # or else something was stored since
-                    self._seen = {}
-                    return self._hits(query, k, fits, around, diversity)
+            found = of_one_moment(self.records, lambda: self._hits(query, k, fits, around, diversity))
+            if found is not None:
+                return found
 
-    def _hits(self, query: str, k: int, fits: Callable[[Record], bool], around: int, diversity: float) -> list[Hit]:
+    def _hits(
+        self, query: str, k: int, fits: Callable[[Record], bool], around: int, diversity: float
+    ) -> list[Hit] | None:
+        """None where something was stored since the indexes caught up."""
+        if self.keyword.is_behind():
+            return None
+        self._seen, self._view = {}, None if self.vectors is None else self.vectors.datastore.view()
         question, pool, wanted = self._read(query), max(POOL, 4 * k), k if not diversity else 4 * k
         matches = self.keyword.search(question.bare)
         alike = self._embedded(question, matches)
