@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,8 @@ class Client:
         if said is not None:
             body, given = json.dumps(said).encode(), {"Content-Type": "application/json", **given}
         try:
-            connection.request(method, path, body, given)
+            with suppress(BrokenPipeError):  # it may have answered before all was sent
+                connection.request(method, path, body, given)
             answer = connection.getresponse()
             return Answer(answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()})
         finally:

@@ -95,7 +95,7 @@ class Datastore(Index):
         """Takes the model's quantiser, when a datastore that was opened without the model meets it."""
         with self._lock:
             if self.quantizer is None:
-                self.quantizer, self._seen, self._names = quantizer, None, []
+                self.quantizer, self._seen, self._names, self._mine = quantizer, None, [], threading.local()
 
     def keep_quantizer(self, quantizer: Quantizer) -> None:
         """Keeps a quantiser, that no entry may have a part in, with the entries; call it inside the records'
