@@ -13,8 +13,8 @@ from extmem.records.base import Record, Records
 EMBEDDINGS = "embeddings-"  # begins the fingerprints of datastores whose entries are passages, not tokens
 VECTORS = "vectors-"  # … of those whose entries are vectors that a program gave, one a record
 EMBEDDED = "embedded"  # the kind of the ledger's notes on them: {"through": the last record's id, "format"}
-AGAIN = 8  # times that a reading is begun anew
 TRAINED = "trained"  # … on what tasks learned: {"field", "through": the last record's id, "about"}
+TIMES = 9  # that a reading is begun
 
 T = TypeVar("T")
 
@@ -45,17 +45,17 @@ def text_of(record: Record) -> str:
 
 def of_one_moment(records: Records, read: Callable[[], T]) -> T:
     """What `read` gives inside a reading; once more where the files of that moment are gone, as others wrote since."""
-    for _ in range(AGAIN):
-        moment: object = None
+    left = TIMES
+    moment: object = None
+    while True:
+        left -= 1
         try:
             with records.reading():
                 moment = records.generation()
                 return read()
         except MemoryFormatError:
-            if records.generation() == moment:
+            if not left or records.generation() == moment:
                 raise
-    with records.reading():
-        return read()
 
 
 def is_embeddings(fingerprint: str) -> bool:

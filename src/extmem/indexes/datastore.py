@@ -198,15 +198,14 @@ class Datastore(Index):
             return
         if not self._about():
             self.choose(PRESETS[0])
-        ledger = self.records.ledger(self._kind)
-        many = sum(note["entries"] for note in ledger.values()) + sum(map(len, new)) > self.limits.exact
-        coded = is_embeddings(self.fingerprint) and unit_width(self.dim) <= 16
-        if many and coded and not self._about().get("quantizer"):
+        ledger, count = self.records.ledger(self._kind), sum(map(len, new))
+        many = sum(note["entries"] for note in ledger.values()) + count > self.limits.exact
+        unkept = many and is_embeddings(self.fingerprint) and not self._about().get("quantizer")
+        if unkept and unit_width(self.dim) <= 16:
             self.keep_quantizer(self.quantizer or Quantizer.of_units(self.dim))
         parts = [self._coded(joined(new))]  # coded together: many records of one entry each are one call of FAISS
         if self.preset == "compact":
             parts[0] = replace(parts[0], keys=None)
-        count = sum(map(len, parts))
         for name in reversed(ledger):
             there = ledger[name]["entries"]
             if there + count > self.limits.segment or there >= max(self.limits.minimum, 2 * count):

@@ -75,7 +75,7 @@ class Postings(ABC):
         new = [one for one in documents if one.counts]
         if not new:
             return
-        numbers = {term: number for number, term in enumerate({term for one in new for term in one.counts})}
+        numbers = {term: number for number, term in enumerate(sorted({term for one in new for term in one.counts}))}
         sizes = [len(one.counts) for one in new]
         ids = np.repeat([one.id for one in new], sizes)
         postings = np.empty(len(ids), POSTING)
@@ -90,8 +90,8 @@ class Postings(ABC):
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
         packed, cuts, names = postings[order].tobytes(), [*(starts * POSTING.itemsize).tolist(), None], list(numbers)
         at = [(names[row // blocks], row % blocks) for row in rows[starts].tolist()]
-        held = {one: packed[first:last] for one, (first, last) in zip(at, pairwise(cuts), strict=True)}
-        self.extend({one: held[one] for one in sorted(held)})  # neighbours in the table, one after the other
+        # Terms are numbered in their order, so neighbours in the table come one after the other.
+        self.extend({one: packed[first:last] for one, (first, last) in zip(at, pairwise(cuts), strict=True)})
 
     def remove(self, document: Document) -> None:
         """Takes a document out."""

@@ -71,27 +71,20 @@ class Scanner:
         count = len(self.segments)
         lists = (cells[:, :, None] * count + np.arange(count)).reshape(len(queries), -1)
         tables = self.quantizer.tables(queries, _reach(far))
-        if len(queries) == 1:
-            near, entries = self._alone(tables, wanted, lists)
+        if len(queries) == 1 and self._threads > 1:
+            near, entries = self._shared(tables, wanted, lists)
         else:
-            near, entries = self._many.search_preassigned(tables, wanted, lists, np.zeros(lists.shape, np.float32))
+            near, entries = _scanned(self._one if len(queries) == 1 else self._many, tables, wanted, lists)
         return -near, entries
 
-    def _alone(self, tables: NDArray[np.float32], wanted: int, lists: Array) -> tuple[Array, Array]:
-        """One query, (1, R) each, by as many threads as it is worth: for FAISS as many queries, each with a part of the
-        lists."""
-        if self._threads == 1:
-            found: tuple[Array, Array] = self._one.search_preassigned(
-                tables, wanted, lists, np.zeros(lists.shape, np.float32)
-            )
-            return found
+    def _shared(self, tables: NDArray[np.float32], wanted: int, lists: Array) -> tuple[Array, Array]:
+        """One query, (1, R) each, by several threads: for FAISS as many queries, each with a part of the lists."""
         parts = np.full((self._threads, self._one.nprobe), -1, np.int64)
         parts.reshape(-1)[: lists.size] = lists[0]
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(self._threads)
         try:
-            tables = np.repeat(tables, self._threads, axis=0)
-            near, entries = self._one.search_preassigned(tables, wanted, parts, np.zeros(parts.shape, np.float32))
+            near, entries = _scanned(self._one, np.repeat(tables, self._threads, axis=0), wanted, parts)
         finally:
             faiss.omp_set_num_threads(before)
         best = np.lexsort((entries.ravel(), -near.ravel()))[None, :wanted]
@@ -103,6 +96,12 @@ class Scanner:
         index.replace_invlists(self._lists, False)
         index.ntotal, index.nprobe, index.implem = counted, lists, how
         return index
+
+
+def _scanned(index: Any, tables: NDArray[np.float32], wanted: int, lists: Array) -> tuple[Array, Array]:
+    """What FAISS's index finds in these lists (Q, L) by tables (Q, 16 M), (Q, R) each: the higher, the nearer."""
+    found: tuple[Array, Array] = index.search_preassigned(tables, wanted, lists, np.zeros(lists.shape, np.float32))
+    return found
 
 
 def _reach(far: NDArray[np.float32]) -> NDArray[np.float32]:

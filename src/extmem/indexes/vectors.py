@@ -93,7 +93,7 @@ class VectorIndex(Index):
         """The ids of the k records that have the nearest passages, nearest first, each once. Records that were not
         embedded yet are not found. Raises InvalidInput for a vector of another width or with NaN."""
         view, query = self.datastore.view(), np.asarray(vector, np.float32)[None]
-        each = len(view) / max(1, len(self._rows().ids))  # passages of a record
+        each = len(view) / max(1, len(view.runs[0]))  # passages of a record
         wanted = math.ceil(k * min(2.0, 1.25 * each))
         while True:
             entries, _ = view.search(query, min(wanted, len(view)))
